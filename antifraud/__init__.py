@@ -1,0 +1,12 @@
+"""Judging, without I/O.
+
+What is here takes facts and gives judgements: no clock, no socket, no store. The same rules can
+therefore run while a like waits for its answer, near-line over the journal, or on last month's
+votes. Whoever calls brings the time along.
+
+    limits      Rate, and the GCRA rule that every limit follows
+    networks    what an IP address stands for: its prefixes and its class
+    signals     Signals: the facts about one request that the edge knows
+    heuristics  the table of signals and weights
+    screen      Signals -> Verdict (partial: the store adds what only the store knows)
+"""

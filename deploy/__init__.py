@@ -1,0 +1,1 @@
+"""Getting the service to run: the `dianzan` program, and everything on one machine."""

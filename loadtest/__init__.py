@@ -1,0 +1,1 @@
+"""Load, measured: generators, peers and reports. Knows the service only through HTTP."""

@@ -1,0 +1,21 @@
+"""Taking likes: from a tap on a card to a vote in the journal.
+
+The life of one vote, as a map of this package:
+
+    widget/          tap; the card shows the new count at once and rolls back if refused
+    edge/likes.py    bytes -> Ballot; token verified
+    (antifraud)      Signals -> Verdict: a partial score with reasons
+    ballot_box.py    ballots gather into micro-batches, one call of the function each
+    ballot_box.lua   window, quota, repeat, limits, verdict, journal, tally: all or nothing
+    edge/answers.py  Outcome -> HTTP, one table
+    journal.py       the bytes in which the vote waits until Postgres has it (tally.flusher)
+
+and beside it:
+
+    campaign.py      what is voted on, and when
+    catalog.py       campaigns and candidates from Postgres, held in memory
+    intake/          a folder of staff's files -> a checked campaign in Postgres
+    device.py        DeviceToken: mint and verify
+    keys.py          the installation's keys
+    settings.py      every setting
+"""

@@ -1,0 +1,143 @@
+"""Campaign, Candidate and what belongs to them: the words of what people vote on.
+
+Plain frozen values without I/O; `catalog` brings them from Postgres, `intake` from a folder.
+"""
+
+import enum
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from zoneinfo import ZoneInfo
+
+from antifraud.limits import Rate
+
+
+class Order(enum.StrEnum):
+    """In which order candidates are shown."""
+
+    RANDOM = "random"
+    LISTED = "listed"
+
+
+class Visibility(enum.StrEnum):
+    """When the public may see the counts."""
+
+    LIVE = "live"
+    DAILY = "daily"
+    AFTER_CLOSE = "after-close"
+    STAFF = "staff"
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignDay:
+    """One calendar day in the campaign's time zone: [starts_at, ends_at) in epoch microseconds."""
+
+    date: date
+    starts_at_us: int
+    ends_at_us: int
+
+    @property
+    def number(self) -> int:
+        """Days since 1970-01-01, as the journal stores it."""
+        return (self.date - date(1970, 1, 1)).days
+
+
+@dataclass(frozen=True, slots=True)
+class VotingWindow:
+    """When likes are taken: [opens_at, closes_at). `zone` decides what a day is."""
+
+    opens_at: datetime
+    closes_at: datetime
+    zone: ZoneInfo
+
+    @property
+    def opens_at_us(self) -> int:
+        return microseconds(self.opens_at)
+
+    @property
+    def closes_at_us(self) -> int:
+        return microseconds(self.closes_at)
+
+    def day_at(self, moment_us: int) -> CampaignDay:
+        """The campaign day that holds this moment. Days that a clock change makes 23 or 25
+        hours long are that long here too."""
+        return self.day_on(moment_at(moment_us, self.zone).date())
+
+    def day_on(self, day: date) -> CampaignDay:
+        start = datetime.combine(day, time(), self.zone)
+        end = datetime.combine(day + timedelta(days=1), time(), self.zone)
+        return CampaignDay(day, microseconds(start), microseconds(end))
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What one device may do, and what the public sees. 0 = no limit."""
+
+    likes_per_candidate_per_day: int = 1
+    candidates_per_day: int = 0
+    likes_per_campaign: int = 0
+    order: Order = Order.RANDOM
+    counts: Visibility = Visibility.LIVE
+    counts_daily_at: time = time(18)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How fast likes may come."""
+
+    per_device: Rate = Rate.parse("30/minute")
+    per_network: Rate = Rate.parse("1200/minute")
+    """One IPv4 address or one IPv6 /64. Above it votes are held, not refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Whom one may like. Text only: whoever renders it escapes it."""
+
+    number: int
+    """1 to 65535 within the campaign, given at import, never reused: what the journal stores."""
+    id: str
+    name: str
+    organisation: str
+    unit: str
+    """Who put the candidate forward."""
+    channel: str
+    title: str
+    summary: str
+    photo: str | None = None
+    """Key of the card-size pictures, see `catalog`."""
+    withdrawn: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """One campaign with all its candidates (withdrawn ones included), in listed order."""
+
+    number: int
+    """1 to 65535, given at import, never reused: what tokens and the journal store."""
+    id: str
+    title: str
+    window: VotingWindow
+    rules: Rules = Rules()
+    limits: Limits = Limits()
+    origins: tuple[str, ...] = ()
+    """Pages that may embed the cards, as a browser sends them in Origin."""
+    paused_because: str | None = None
+    candidates: tuple[Candidate, ...] = ()
+    by_id: dict[str, Candidate] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "by_id", {c.id: c for c in self.candidates})
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def microseconds(moment: datetime) -> int:
+    """Epoch microseconds of an aware datetime, without a float's rounding."""
+    since = moment - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+def moment_at(epoch_us: int, zone: tzinfo = UTC) -> datetime:
+    """The aware datetime of epoch microseconds."""
+    return (_EPOCH + timedelta(microseconds=epoch_us)).astimezone(zone)

@@ -1,0 +1,1 @@
+"""The public edge: aiohttp over uvloop, one process per core."""

@@ -1,0 +1,1 @@
+"""A folder of staff's files -> a checked campaign in Postgres."""

@@ -1,0 +1,236 @@
+"""The journal: the stream that holds every vote until Postgres has it, and its bytes.
+
+The only place with key names and byte layouts; `ballot_box.lua` writes what is drawn here.
+
+Keys (all that one vote needs lies under one hash tag, so one call does everything):
+
+    {s0}:head                     hash    replid, epoch, seq: where the journal stands
+    {s0}:journal                  stream  one entry per batch; field "e", layout below
+    {s0}:tally:<campaign>         hash    "<n>" counted, "h<n>" held, "s<n>" struck,
+                                          "r<n>:<outcome>" refused; n = Candidate.number
+    {s0}:day:<campaign>:<date>    hash    device -> device-day record, layout below
+    {s0}:net:<campaign>:<date>    hash    network -> two u64: next_free of its limit and of
+                                          20 times its limit, epoch microseconds
+    {s0}:life:<campaign>          hash    device -> likes in this campaign, decimal; only
+                                          where the campaign limits them
+
+An entry's id is "<epoch>-<n>", n = 0, 1, 2 ... within the epoch: it depends on no clock, a gap
+shows, and an id can never come before one that was given earlier.
+
+Entry, big-endian, no padding:
+
+    +---------+-------+-------+----------+-----+-------+-----------+-------+----------+
+    | version | shard | epoch | campaign | day | at_us | first_seq | votes | refusals |
+    |   u8    |  u8   |  u16  |   u16    | u32 |  u64  |    u64    |  u16  |   u16    |
+    +---------+-------+-------+----------+-----+-------+-----------+-------+----------+
+    then `votes` times (seq counts up from first_seq):
+    +--------+---------+------+-----------+-------+-----+-----------+----------+-----+
+    | device | network | wide | candidate | click | asn | net class | ua class | tls |
+    |   8    |    8    |  8   |    u16    |   6   | u32 |    u8     |    u8    | u32 |
+    +--------+---------+------+-----------+-------+-----+-----------+----------+-----+
+    | token age s | level | dwell cs | rules | score | reasons | verdict |
+    |     u32     |  u8   |   u16    |  u16  |  i16  |    3    |   u8    |
+    +-------------+-------+----------+-------+-------+---------+---------+
+    then `refusals` times: candidate u16, outcome u8, ballots u16.
+
+Device-day record: next_free u64, then per like (oldest first)
+
+    +-----------+-------+-------+-----+
+    | candidate | click | epoch | seq |
+    |    u16    |   6   |  u16  | u40 |
+    +-----------+-------+-------+-----+
+"""
+
+import struct
+from collections.abc import Iterator
+from datetime import date, timedelta
+from typing import NamedTuple
+
+from antifraud.screen import Verdict
+from antifraud.signals import Signals
+from voting.ballot import Ballot, Outcome, Position
+
+LAYOUT = 1
+"""Version byte of an entry."""
+
+ENTRY_FIELD = b"e"
+
+HEADER = struct.Struct(">BBHHIQQHH")
+VOTE = struct.Struct(">8s8s8sH6sIBBIIBHHh3sB")
+REFUSAL = struct.Struct(">HBH")
+LIKE = struct.Struct(">H6sHBI")
+RECORD_HEAD = struct.Struct(">Q")
+NETWORK_RECORD = struct.Struct(">QQ")
+_BODY = struct.Struct(">8s8s8sH6sIBBIIBHHh3s")
+_EPOCH_DAY = date(1970, 1, 1)
+
+
+class JournalError(Exception):
+    """Bytes in the journal that this version cannot read, or an entry that should be there and
+    is not. Never skipped: whoever meets one stops and says so."""
+
+
+class EntryId(NamedTuple):
+    """Place of one entry in a shard's journal."""
+
+    epoch: int
+    number: int
+
+    @classmethod
+    def parse(cls, stream_id: bytes | str) -> "EntryId":
+        text = stream_id.decode() if isinstance(stream_id, bytes) else stream_id
+        epoch, _, number = text.partition("-")
+        return cls(int(epoch), int(number))
+
+    def __str__(self) -> str:
+        return f"{self.epoch}-{self.number}"
+
+
+class Refusal(NamedTuple):
+    """Ballots of one batch turned away for one candidate and reason."""
+
+    candidate: int
+    outcome: Outcome
+    ballots: int
+
+
+class Vote(NamedTuple):
+    """One vote as the journal keeps it; the fields of `VOTE`, in its order."""
+
+    device: bytes
+    network: bytes
+    network_wide: bytes
+    candidate: int
+    click: bytes
+    asn: int
+    network_class: int
+    user_agent_class: int
+    tls_hash: int
+    token_age_seconds: int
+    token_level: int
+    dwell_centiseconds: int
+    rules: int
+    score: int
+    reasons: bytes
+    verdict: int
+    """antifraud.screen.Decision: COUNT or HOLD."""
+
+
+class Entry(NamedTuple):
+    """One batch of one campaign and day, as it lies in the journal."""
+
+    shard: int
+    epoch: int
+    campaign: int
+    day: date
+    at_us: int
+    first_seq: int
+    votes_packed: bytes
+    """Votes back to back, `VOTE.size` bytes each."""
+    refusals: tuple[Refusal, ...]
+
+    @property
+    def vote_count(self) -> int:
+        return len(self.votes_packed) // VOTE.size
+
+    def votes(self) -> Iterator[Vote]:
+        return map(Vote._make, VOTE.iter_unpack(self.votes_packed))
+
+
+def pack_body(ballot: Ballot, signals: Signals, verdict: Verdict) -> bytes:
+    """What the edge hands to the store for one ballot: a vote's bytes up to the verdict."""
+    return _BODY.pack(
+        ballot.device,
+        ballot.network,
+        ballot.network_wide,
+        ballot.candidate,
+        ballot.click,
+        signals.asn,
+        signals.network_class,
+        signals.user_agent_class,
+        signals.tls_hash,
+        min(signals.token_age_seconds, 0xFFFFFFFF),
+        signals.token_level,
+        min(signals.dwell_centiseconds, 0xFFFF),
+        verdict.rules,
+        verdict.score,
+        verdict.reasons,
+    )
+
+
+def unpack_entry(packed: bytes) -> Entry:
+    """An entry out of its bytes; JournalError where they are not one."""
+    if len(packed) < HEADER.size:
+        raise JournalError(f"an entry of {len(packed)} bytes has no whole header")
+    layout, shard, epoch, campaign, day, at_us, first_seq, votes, refusals = HEADER.unpack_from(
+        packed
+    )
+    if layout != LAYOUT:
+        raise JournalError(f"an entry of layout {layout}; this version reads {LAYOUT}")
+    votes_end = HEADER.size + votes * VOTE.size
+    if len(packed) != votes_end + refusals * REFUSAL.size:
+        raise JournalError(
+            f"an entry of {len(packed)} bytes claims {votes} votes and {refusals} refusals"
+        )
+    return Entry(
+        shard,
+        epoch,
+        campaign,
+        _EPOCH_DAY + timedelta(days=day),
+        at_us,
+        first_seq,
+        packed[HEADER.size : votes_end],
+        tuple(
+            Refusal(candidate, Outcome(outcome), ballots)
+            for candidate, outcome, ballots in REFUSAL.iter_unpack(packed[votes_end:])
+        ),
+    )
+
+
+class Like(NamedTuple):
+    """One like out of a device-day record."""
+
+    candidate: int
+    click: bytes
+    position: Position
+
+
+def unpack_device_day(record: bytes, shard: int) -> tuple[int, list[Like]]:
+    """(next_free_us, likes of the day, oldest first) of a device-day record."""
+    if not record:
+        return 0, []
+    (next_free_us,) = RECORD_HEAD.unpack_from(record)
+    likes = [
+        Like(candidate, click, Position(shard, epoch, seq_high << 32 | seq_low))
+        for candidate, click, epoch, seq_high, seq_low in LIKE.iter_unpack(
+            record[RECORD_HEAD.size :]
+        )
+    ]
+    return next_free_us, likes
+
+
+# Key names.
+
+
+def head_key(shard: int) -> str:
+    return f"{{s{shard}}}:head"
+
+
+def journal_key(shard: int) -> str:
+    return f"{{s{shard}}}:journal"
+
+
+def tally_key(shard: int, campaign_id: str) -> str:
+    return f"{{s{shard}}}:tally:{campaign_id}"
+
+
+def day_key(shard: int, campaign_id: str, day: date) -> str:
+    return f"{{s{shard}}}:day:{campaign_id}:{day.isoformat()}"
+
+
+def network_key(shard: int, campaign_id: str, day: date) -> str:
+    return f"{{s{shard}}}:net:{campaign_id}:{day.isoformat()}"
+
+
+def life_key(shard: int, campaign_id: str) -> str:
+    return f"{{s{shard}}}:life:{campaign_id}"

@@ -1,0 +1,144 @@
+"""Every setting of the service: unit in its name, one sentence each.
+
+Read from environment variables `DIANZAN_*`, then a `.env` file in the working folder, then files
+named like the variables in lower case (`dianzan_postgres_dsn`) in the folder that
+`DIANZAN_SECRETS_DIR` names.
+"""
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+Port = Annotated[int, Field(ge=0, le=65_535)]
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def _cores_less_one() -> int:
+    return max(1, len(os.sched_getaffinity(0)) - 1)
+
+
+class Settings(BaseSettings):
+    """The settings of one process. Immutable; made once, at the start of a command."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="DIANZAN_", env_file=".env", extra="ignore", frozen=True
+    )
+
+    data_dir: Annotated[Path, AfterValidator(Path.absolute)] = Field(
+        default=Path("data"),
+        validate_default=True,
+        description="Folder of everything that lasts: embedded servers' files, keys, logs.",
+    )
+    edge_host: str = Field(
+        default="127.0.0.1",
+        description="Address that the public edge listens on; 0.0.0.0 or :: opens it to others.",
+    )
+    edge_port: Port = Field(default=8080, description="Port of the public edge; 0 = any free.")
+    edge_workers: int = Field(
+        default_factory=_cores_less_one,
+        ge=1,
+        le=256,
+        description="Edge processes; by default one per core less one, at least one.",
+    )
+    edge_connections_max: int = Field(
+        default=10_000, ge=1, description="Connections that one edge worker holds at most."
+    )
+    edge_waiting_max: int = Field(
+        default=8_192,
+        ge=1,
+        description="Ballots that wait in one edge worker at most; past it the answer is 503.",
+    )
+    console_port: Port = Field(default=8090, description="Port of the console; 0 = any free.")
+    admin_port: Port = Field(
+        default=9090, description="Port of /metrics, loopback only; 0 = any free."
+    )
+    valkey_url: SecretStr | None = Field(
+        default=None,
+        description="Valkey or Redis 7+ (redis://, rediss:// or unix://); unset = embedded.",
+    )
+    postgres_dsn: SecretStr | None = Field(
+        default=None, description="Postgres 15 or newer; unset = embedded."
+    )
+    keys_file: Path | None = Field(
+        default=None,
+        description="File of the installation's keys; unset = secrets/keys.json in the data folder.",
+    )
+    secrets_dir: Path | None = Field(
+        default=None, description="Folder of files that each hold one setting."
+    )
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = Field(
+        default=(),
+        description="Networks (CIDR, commas between) whose X-Forwarded-For is believed.",
+    )
+    public_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Origins (commas between) of the edge's own pages, where a proxy changes the "
+        "Host header; the request's own Host always counts.",
+    )
+    challenge: Literal["off"] = Field(
+        default="off",
+        description="Whether a new device must solve a challenge; this version knows only off.",
+    )
+    demo: bool = Field(
+        default=True,
+        description="Import the demo campaign into an empty database and show its page at /.",
+    )
+    store_timeout_ms: int = Field(
+        default=2_000,
+        ge=50,
+        description="How long the edge waits for the store before it answers 503.",
+    )
+    store_memory_ceiling_percent: int = Field(
+        default=90,
+        ge=1,
+        le=100,
+        description="Share of the store's maxmemory at which the edge stops taking likes (503).",
+    )
+    store_memory_mb: int | None = Field(
+        default=None,
+        ge=32,
+        description="maxmemory of the embedded Valkey in MiB; unset = 45 % of the machine's RAM.",
+    )
+    flush_every_ms: int = Field(
+        default=250, ge=10, description="Pause of the flusher after a batch that was not full."
+    )
+    journal_retain_mb: int = Field(
+        default=64,
+        ge=1,
+        description="Flushed journal that is kept in the store for recovery, in MiB.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least severity that is logged."
+    )
+
+    @field_validator("trusted_proxies", "public_origins", mode="before")
+    @classmethod
+    def _split_commas(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, dotenv_settings, file_secret_settings
+
+    @property
+    def keys_path(self) -> Path:
+        return self.keys_file or self.data_dir / "secrets" / "keys.json"
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """The settings of this process; pydantic.ValidationError names each one that is wrong."""
+    folder = overrides.get("secrets_dir") or os.environ.get("DIANZAN_SECRETS_DIR")
+    return Settings(_secrets_dir=folder, **overrides)
