@@ -1,0 +1,119 @@
+"""The catalog: campaigns, candidates and pictures, read from Postgres.
+
+`voting.intake` writes them; whoever serves campaigns reads them here and holds them in memory.
+`catalog_version` moves with every change, in the transaction of the change, so that a reader who
+asks for it first, then loads, never misses one: at worst it loads the same state twice.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import time
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import asyncpg
+
+from antifraud.limits import Rate
+from voting.campaign import Campaign, Candidate, Limits, Order, Rules, Visibility, VotingWindow
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """One card-size picture in both of its forms. The id is a digest of its source, so what is
+    behind an id never changes."""
+
+    webp: bytes
+    jpeg: bytes
+    width: int
+    height: int
+
+
+async def catalog_version(connection: asyncpg.Connection) -> int:
+    """A number that grows with every change of what `load_campaigns` gives."""
+    version: int = await connection.fetchval("SELECT version FROM catalog")
+    return version
+
+
+async def load_campaigns(connection: asyncpg.Connection) -> dict[str, Campaign]:
+    """Every campaign by id, with all its candidates in listed order, withdrawn ones included.
+
+    One moment's state: a half-seen import cannot happen. Must not be called inside a transaction
+    (asyncpg refuses one of another isolation level there).
+    """
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        campaigns = await connection.fetch(
+            "SELECT number, id, title, time_zone, opens_at, closes_at, rules::text, limits::text,"
+            " origins, paused_because FROM campaigns ORDER BY number"
+        )
+        rows = await connection.fetch(
+            "SELECT campaign, number, id, name, organisation, unit, channel, title, summary,"
+            " photo, withdrawn_at IS NOT NULL AS withdrawn FROM candidates"
+            " ORDER BY campaign, place, number"
+        )
+    candidates: defaultdict[int, list[Candidate]] = defaultdict(list)
+    for campaign, *fields in rows:
+        candidates[campaign].append(Candidate(*fields))
+    return {row["id"]: _campaign(row, tuple(candidates[row["number"]])) for row in campaigns}
+
+
+async def load_photo(connection: asyncpg.Connection, photo_id: str) -> Photo | None:
+    """The picture with this id (`Candidate.photo`); None where there is none."""
+    row = await connection.fetchrow(
+        "SELECT webp, jpeg, width, height FROM photos WHERE id = $1", photo_id
+    )
+    return Photo(**row) if row else None
+
+
+def _campaign(row: Mapping[str, Any], candidates: tuple[Candidate, ...]) -> Campaign:
+    zone = ZoneInfo(row["time_zone"])
+    return Campaign(
+        number=row["number"],
+        id=row["id"],
+        title=row["title"],
+        window=VotingWindow(
+            row["opens_at"].astimezone(zone), row["closes_at"].astimezone(zone), zone
+        ),
+        rules=rules_from_json(row["rules"]),
+        limits=limits_from_json(row["limits"]),
+        origins=tuple(row["origins"]),
+        paused_because=row["paused_because"],
+        candidates=candidates,
+    )
+
+
+# How rules and limits lie in the database: by field name, enums by value, times as "18:00", rates
+# as "30/minute". A field that a row does not have yet takes its default.
+
+
+def rules_to_json(rules: Rules) -> str:
+    return json.dumps(
+        {
+            "likes_per_candidate_per_day": rules.likes_per_candidate_per_day,
+            "candidates_per_day": rules.candidates_per_day,
+            "likes_per_campaign": rules.likes_per_campaign,
+            "order": rules.order.value,
+            "counts": rules.counts.value,
+            "counts_daily_at": rules.counts_daily_at.isoformat("minutes"),
+        }
+    )
+
+
+def rules_from_json(text: str) -> Rules:
+    readers: dict[str, Callable[[Any], Any]] = {
+        "order": Order,
+        "counts": Visibility,
+        "counts_daily_at": time.fromisoformat,
+    }
+    return Rules(**{name: readers.get(name, int)(v) for name, v in json.loads(text).items()})
+
+
+def limits_to_json(limits: Limits) -> str:
+    return json.dumps(
+        {"per_device": str(limits.per_device), "per_network": str(limits.per_network)}
+    )
+
+
+def limits_from_json(text: str) -> Limits:
+    return Limits(**{name: Rate.parse(value) for name, value in json.loads(text).items()})
