@@ -4,6 +4,8 @@ import enum
 
 import msgspec
 
+from antifraud.networks import Prefixes
+
 
 class Outcome(enum.Enum):
     """What became of a ballot. Every one of these is an ordinary day.
@@ -49,16 +51,15 @@ class Position(msgspec.Struct, frozen=True, gc=False, order=True):
 
 
 class Ballot(msgspec.Struct, frozen=True, gc=False):
-    """What a device hands in, unjudged, with the pseudonyms that stand for who and where."""
+    """What a device hands in, unjudged."""
 
     candidate: int
     """Candidate.number"""
     device: bytes
     """Pseudonym of the device in this campaign, 8 bytes."""
-    network: bytes
-    """Pseudonym of the network prefix for this day, 8 bytes."""
-    network_wide: bytes
-    """Pseudonym of the /24 or /48 for this day, 8 bytes."""
+    prefixes: Prefixes
+    """Where it came from. Goes no further than the edge's memory: the store and the journal get
+    the day's pseudonyms of it."""
     click: bytes
     """Hash of the click id, 6 bytes."""
 
@@ -67,9 +68,12 @@ class Cast(msgspec.Struct, frozen=True, gc=False):
     """The store's answer to one ballot."""
 
     outcome: Outcome
+    """COUNTED also where the same click was cast before, whatever became of it then."""
     position: Position | None = None
     """Of the vote; for REPEATED of the device's last vote for the candidate, if any is known."""
     remaining_today: int | None = None
     """The smallest of the quotas in force; None where there is none."""
     wait_ms: int = 0
     """THROTTLED: when to come back."""
+    again: bool = False
+    """The same click was cast before; this is its first answer again."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from zoneinfo import ZoneInfo
 
-from antifraud.limits import Rate
+from antifraud.limits import PERIODS_US, Rate
 
 
 class Order(enum.StrEnum):
@@ -70,11 +70,13 @@ class VotingWindow:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What one device may do, and what the public sees. 0 = no limit."""
+    """What one device may do, and what the public sees."""
 
     likes_per_candidate_per_day: int = 1
     candidates_per_day: int = 0
+    """0 = no limit."""
     likes_per_campaign: int = 0
+    """0 = no limit."""
     order: Order = Order.RANDOM
     counts: Visibility = Visibility.LIVE
     counts_daily_at: time = time(18)
@@ -84,8 +86,8 @@ class Rules:
 class Limits:
     """How fast likes may come."""
 
-    per_device: Rate = Rate.parse("30/minute")
-    per_network: Rate = Rate.parse("1200/minute")
+    per_device: Rate = Rate(30, PERIODS_US["minute"])
+    per_network: Rate = Rate(1200, PERIODS_US["minute"])
     """One IPv4 address or one IPv6 /64. Above it votes are held, not refused."""
 
 

@@ -137,12 +137,15 @@ class Entry(NamedTuple):
         return map(Vote._make, VOTE.iter_unpack(self.votes_packed))
 
 
-def pack_body(ballot: Ballot, signals: Signals, verdict: Verdict) -> bytes:
-    """What the edge hands to the store for one ballot: a vote's bytes up to the verdict."""
+def pack_body(
+    ballot: Ballot, network: bytes, network_wide: bytes, signals: Signals, verdict: Verdict
+) -> bytes:
+    """What the edge hands to the store for one ballot: a vote's bytes up to the verdict.
+    `network` and `network_wide` are the day's pseudonyms of the ballot's prefixes."""
     return _BODY.pack(
         ballot.device,
-        ballot.network,
-        ballot.network_wide,
+        network,
+        network_wide,
         ballot.candidate,
         ballot.click,
         signals.asn,

@@ -65,7 +65,7 @@ class Settings(BaseSettings):
     )
     keys_file: Path | None = Field(
         default=None,
-        description="File of the installation's keys; unset = secrets/keys.json in the data folder.",
+        description="File of the installation's keys; unset = secrets/keys.json in data_dir.",
     )
     secrets_dir: Path | None = Field(
         default=None, description="Folder of files that each hold one setting."

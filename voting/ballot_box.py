@@ -1,0 +1,342 @@
+"""The ballot box: group commit of ballots into the store.
+
+While one call of the function is in flight, ballots gather; the next call carries them all. One
+batch costs one round trip, one journal entry and one fsync. Under low load nothing waits: the
+first ballot leaves with the current turn of the event loop.
+
+Owner: one `BallotBox` per edge process. A crash of the edge with a batch in flight leaves ballots
+whose fate their clients do not know: the same click again finds the first answer, or is cast now.
+"""
+
+import asyncio
+import hashlib
+import struct
+import time
+from collections import deque
+from dataclasses import dataclass
+from functools import partial
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+import hiredis
+import structlog
+
+from antifraud.heuristics import STORE_WEIGHTS
+from antifraud.limits import Rate
+from antifraud.screen import BANDS, Verdict
+from antifraud.signals import Signals
+from voting import journal
+from voting.ballot import Ballot, Cast, Outcome, Position
+from voting.campaign import Campaign, CampaignDay
+from voting.pseudonyms import Pseudonyms
+from voting.store_line import StoreDown, StoreLine
+
+log = structlog.get_logger()
+
+BATCH_MAX = 256
+"""Ballots in one call. The store serves nobody else meanwhile: about 1.5 ms at this size."""
+
+FAR_FACTOR = 20
+"""Above its limit a network's votes are held, above this many times its limit refused."""
+
+_PLAN = struct.Struct(">BBHHIQQQQBHHIQQQQQQhhhhB")
+_ANSWERED = struct.Struct(">BQ")
+_ANSWER = struct.Struct(">BHIHQ")
+_CAST, _WRONG_DAY = 0, 1
+_AGAIN = 0
+_NO_QUOTA = 0xFFFF
+_OUTCOMES = {outcome.value: outcome for outcome in Outcome}
+
+
+def _read_library() -> tuple[str, str]:
+    source = (files("voting") / "ballot_box.lua").read_text()
+    version = hashlib.sha256(source.encode()).hexdigest()[:10]
+    return source.replace("@VERSION@", version), version
+
+
+LIBRARY, _VERSION = _read_library()
+"""The function library. Its names carry a digest of its text, so that edges of two versions can
+work on one store during an upgrade, each with its own."""
+
+CAST_FUNCTION = f"cast_{_VERSION}"
+SNAPSHOT_FUNCTION = f"snapshot_{_VERSION}"
+
+
+class BallotBoxError(Exception):
+    """The function's answer is not what this version understands."""
+
+
+class Snapshot(NamedTuple):
+    """Sums of one campaign on one shard, and the position up to which they hold."""
+
+    at_us: int
+    epoch: int
+    seq: int
+    sums: dict[bytes, int]
+    """Field of the tally hash (see journal.py) -> sum."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """One ballot on its way."""
+
+    ballot: Ballot
+    signals: Signals
+    verdict: Verdict
+    answer: asyncio.Future[Cast]
+
+
+class BallotBox:
+    """Casts ballots on one shard. `cast` never raises for what happens on an ordinary day."""
+
+    def __init__(
+        self,
+        line: StoreLine,
+        pseudonyms: Pseudonyms,
+        *,
+        shard: int = 0,
+        waiting_max: int = 8_192,
+        challenges: bool = False,
+    ) -> None:
+        self._line = line
+        self._pseudonyms = pseudonyms
+        self._shard = shard
+        self._waiting_max = waiting_max
+        self._challenges = challenges
+        self._lanes: dict[str, _Lane] = {}
+        self.waiting = 0
+        """Ballots that wait or are in flight."""
+        self.batches = 0
+        self.refusing = False
+        """Set by whoever watches the store's memory: no ballot is taken while it is true."""
+        self.epoch_floor = 0
+        """Highest epoch known from Postgres: a store that lost its head starts above it."""
+        self.clock_offset_us = 0
+        """The store's clock less ours, as of the last batch."""
+
+    def store_now_us(self) -> int:
+        """The store's time, as well as this process knows it."""
+        return time.time_ns() // 1000 + self.clock_offset_us
+
+    async def cast(
+        self, campaign: Campaign, ballot: Ballot, signals: Signals, verdict: Verdict
+    ) -> Cast:
+        """Cast one ballot. OVERLOADED: it was not cast. STORE_DOWN: nobody knows; the same click
+        again finds out."""
+        if self.refusing or self.waiting >= self._waiting_max:
+            return _OVERLOADED
+        lane = self._lanes.get(campaign.id)
+        if lane is None:
+            lane = self._lanes[campaign.id] = _Lane(self, campaign)
+        answer: asyncio.Future[Cast] = asyncio.get_running_loop().create_future()
+        self.waiting += 1
+        lane.add(campaign, _Waiting(ballot, signals, verdict, answer))
+        return await answer
+
+    async def snapshot(self, campaign_id: str) -> Snapshot:
+        """The campaign's sums; StoreDown where the store does not answer."""
+        reply = await self._line.ask(
+            "FCALL_RO",
+            SNAPSHOT_FUNCTION,
+            2,
+            journal.head_key(self._shard),
+            journal.tally_key(self._shard, campaign_id),
+        )
+        at_us, epoch, seq, fields = reply
+        sums = dict(zip(fields[::2], map(int, fields[1::2]), strict=True))
+        return Snapshot(int(at_us), int(epoch), int(seq), sums)
+
+    async def device_day(self, campaign: Campaign, device: bytes, day: CampaignDay) -> bytes:
+        """The device-day record (see journal.py), empty where there is none."""
+        key = journal.day_key(self._shard, campaign.id, day.date)
+        return await self._line.ask("HGET", key, device) or b""
+
+    async def likes_in_campaign(self, campaign: Campaign, device: bytes) -> int:
+        """Likes of a device in the whole campaign; counted only where they are limited."""
+        return int(
+            await self._line.ask("HGET", journal.life_key(self._shard, campaign.id), device) or 0
+        )
+
+
+_OVERLOADED = Cast(Outcome.OVERLOADED)
+_STORE_DOWN = Cast(Outcome.STORE_DOWN)
+
+
+class _Lane:
+    """The ballots of one campaign: a batch in flight, and those that gather for the next."""
+
+    def __init__(self, box: BallotBox, campaign: Campaign) -> None:
+        self._box = box
+        self._campaign = campaign
+        self._gathering: deque[_Waiting] = deque()
+        self._busy = False
+        """A batch is in flight, or about to leave with this turn of the loop."""
+        self._plan_of: tuple[Campaign, CampaignDay, int] | None = None
+        self._day = campaign.window.day_at(box.store_now_us())
+        self._head: tuple[bytes | str | int, ...] = ()
+
+    def add(self, campaign: Campaign, waiting: _Waiting) -> None:
+        self._campaign = campaign
+        self._gathering.append(waiting)
+        if not self._busy:
+            self._busy = True
+            # Not now: whatever else this turn of the loop brings goes along.
+            asyncio.get_running_loop().call_soon(self._send)
+
+    def _send(self) -> None:
+        gathering = self._gathering
+        batch = [gathering.popleft() for _ in range(min(len(gathering), BATCH_MAX))]
+        box = self._box
+        try:
+            self._refresh_plan()
+            day = self._day.date
+            networks_of = box._pseudonyms.networks
+            devices, networks, candidates, bodies = [], [], [], []
+            for waiting in batch:
+                ballot = waiting.ballot
+                network, wide = networks_of(ballot.prefixes, day)
+                devices.append(ballot.device)
+                networks.append(network)
+                candidates.append(ballot.candidate)
+                bodies.append(
+                    journal.pack_body(ballot, network, wide, waiting.signals, waiting.verdict)
+                )
+            box._line.call(
+                *self._head,
+                box._line.replid,
+                *devices,
+                *networks,
+                *candidates,
+                *bodies,
+                on_reply=partial(self._landed, batch),
+            )
+        except StoreDown:
+            self._busy = False
+            self._answer_all([*batch, *gathering], _STORE_DOWN)
+            gathering.clear()
+        except Exception:
+            # A defect of ours. These ballots get 503; the lane must go on for the next ones.
+            log.exception("batch-not-sent")
+            self._answer_all(batch, _STORE_DOWN)
+            self._next()
+
+    def _landed(self, batch: list[_Waiting], reply: Any) -> None:
+        try:
+            if isinstance(reply, bytes):
+                self._read_answers(batch, reply)
+            else:
+                self._refused(batch, reply)
+        except Exception:
+            log.exception("batch-answer-unread")
+            self._answer_all(batch, _STORE_DOWN)
+        self._next()
+
+    def _next(self) -> None:
+        if self._gathering:
+            self._send()
+        else:
+            self._busy = False
+
+    def _read_answers(self, batch: list[_Waiting], reply: bytes) -> None:
+        box = self._box
+        status, now_us = _ANSWERED.unpack_from(reply)
+        box.clock_offset_us = now_us - time.time_ns() // 1000
+        if status == _WRONG_DAY:
+            # Midnight passed between us and the store. Nothing was cast; the same ballots go
+            # again, first in line, as ballots of the day that the store has.
+            self._day = self._campaign.window.day_at(now_us)
+            self._gathering.extendleft(reversed(batch))
+            return
+        if status != _CAST or len(reply) != _ANSWERED.size + len(batch) * _ANSWER.size:
+            raise BallotBoxError(f"status {status}, {len(reply)} bytes for {len(batch)} ballots")
+        box.batches += 1
+        box.waiting -= len(batch)
+        shard = box._shard
+        answers = _ANSWER.iter_unpack(memoryview(reply)[_ANSWERED.size :])
+        for waiting, (code, remaining, wait_ms, epoch, seq) in zip(batch, answers, strict=True):
+            answer = waiting.answer
+            if answer.done():
+                continue  # its client hung up; the vote stands
+            answer.set_result(
+                Cast(
+                    Outcome.COUNTED if code == _AGAIN else _OUTCOMES[code],
+                    Position(shard, epoch, seq) if seq else None,
+                    None if remaining == _NO_QUOTA else remaining,
+                    wait_ms,
+                    code == _AGAIN,
+                )
+            )
+
+    def _refused(self, batch: list[_Waiting], why: Any) -> None:
+        """The store answered with an error: nothing of this batch was cast."""
+        text = str(why)
+        if isinstance(why, hiredis.ReplyError):
+            log.error("store-refused", why=text[:200], ballots=len(batch))
+            if "Function not found" in text or text.startswith("READONLY"):
+                # Emptied or failed over under us: greet it anew.
+                self._box._line.drop()
+        self._answer_all(batch, _OVERLOADED if text.startswith("OOM") else _STORE_DOWN)
+
+    def _answer_all(self, batch: list[_Waiting], cast: Cast) -> None:
+        self._box.waiting -= len(batch)
+        for waiting in batch:
+            if not waiting.answer.done():
+                waiting.answer.set_result(cast)
+
+    def _refresh_plan(self) -> None:
+        """The plan of the call: made anew when the campaign, the day or the floor is another."""
+        box, campaign = self._box, self._campaign
+        now_us = box.store_now_us()
+        if not self._day.starts_at_us <= now_us < self._day.ends_at_us:
+            self._day = campaign.window.day_at(now_us)
+        day = self._day
+        made = self._plan_of
+        if made and made[0] is campaign and made[1] is day and made[2] == box.epoch_floor:
+            return
+        shard, campaign_id = box._shard, campaign.id
+        yesterday = campaign.window.day_at(day.starts_at_us - 1)
+        self._head = (
+            "FCALL",
+            CAST_FUNCTION,
+            7,
+            journal.head_key(shard),
+            journal.journal_key(shard),
+            journal.tally_key(shard, campaign_id),
+            journal.day_key(shard, campaign_id, day.date),
+            journal.day_key(shard, campaign_id, yesterday.date),
+            journal.network_key(shard, campaign_id, day.date),
+            journal.life_key(shard, campaign_id),
+            _pack_plan(campaign, day, shard, box.epoch_floor, box._challenges),
+        )
+        self._plan_of = (campaign, day, box.epoch_floor)
+
+
+def _pack_plan(
+    campaign: Campaign, day: CampaignDay, shard: int, epoch_floor: int, challenges: bool
+) -> bytes:
+    window, rules, limits = campaign.window, campaign.rules, campaign.limits
+
+    def rate(of: Rate) -> tuple[int, int]:
+        return of.interval_us, of.window_us
+
+    return _PLAN.pack(
+        journal.LAYOUT,
+        shard,
+        epoch_floor,
+        campaign.number,
+        day.number,
+        day.starts_at_us,
+        day.ends_at_us,
+        window.opens_at_us,
+        window.closes_at_us,
+        campaign.paused_because is not None,
+        rules.likes_per_candidate_per_day,
+        rules.candidates_per_day,
+        rules.likes_per_campaign,
+        *rate(limits.per_device),
+        *rate(limits.per_network),
+        *rate(limits.per_network.times(FAR_FACTOR)),
+        *BANDS,
+        STORE_WEIGHTS.network_limit,
+        challenges,
+    )

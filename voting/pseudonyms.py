@@ -1,0 +1,65 @@
+"""Pseudonyms: keyed hashes that stand for a device or a network in the store and the journal.
+
+Promise: without the key nobody gets from a pseudonym back to an address, and once a day's key is
+destroyed nobody ever does. Known weakness: as long as a day's key exists, who holds it can try
+all addresses. A keyed hash is de-identified, not anonymous.
+"""
+
+import hashlib
+from datetime import date
+
+from antifraud.networks import Prefixes
+from voting.keys import Keys
+
+SIZE = 8
+CLICK_SIZE = 6
+_CACHED_NETWORKS_MAX = 50_000
+
+
+class Pseudonyms:
+    """Makes pseudonyms; `day_keys` come from the database and are replaced as days pass."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._devices = hashlib.blake2b(key=keys.pseudonym, digest_size=SIZE, person=b"dz-pseudo")
+        self._day_keys: dict[date, bytes] = {}
+        self._networks: dict[tuple[date, bytes], tuple[bytes, bytes]] = {}
+
+    def learn_days(self, day_keys: dict[date, bytes]) -> None:
+        """The keys of the days around now. At least one."""
+        if day_keys != self._day_keys:
+            self._day_keys = day_keys
+            self._networks.clear()
+
+    def device(self, device_id: bytes, campaign_id: str) -> bytes:
+        """Stands for this device in this campaign, and for no other device in any other."""
+        keyed = self._devices.copy()
+        keyed.update(device_id)
+        keyed.update(campaign_id.encode())
+        return keyed.digest()
+
+    def networks(self, prefixes: Prefixes, day: date) -> tuple[bytes, bytes]:
+        """(network, wide network) on this day."""
+        found = self._networks.get((day, prefixes.network))
+        if found is None:
+            key = self._key_of(day)
+            found = (_keyed(key, prefixes.network), _keyed(key, prefixes.wide))
+            if len(self._networks) >= _CACHED_NETWORKS_MAX:
+                self._networks.clear()
+            self._networks[day, prefixes.network] = found
+        return found
+
+    def _key_of(self, day: date) -> bytes:
+        # The database was away for days: the newest key before this day goes on, so that every
+        # edge still agrees; the next refresh brings the right one.
+        held = self._day_keys
+        nearest = day if day in held else max((d for d in held if d < day), default=min(held))
+        return held[nearest]
+
+
+def click_hash(click: str) -> bytes:
+    """Six bytes that stand for a click id; compared only within one device's day."""
+    return hashlib.blake2b(click.encode(), digest_size=CLICK_SIZE).digest()
+
+
+def _keyed(key: bytes, prefix: bytes) -> bytes:
+    return hashlib.blake2b(prefix, key=key, digest_size=SIZE, person=b"dz-network").digest()
