@@ -1,0 +1,102 @@
+"""From a folder to the database: the whole import."""
+
+import asyncio
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+
+from voting.intake.folder import check_folder
+from voting.intake.problems import Problem, errors_in
+from voting.intake.save import known_photos, save
+
+_CONNECT_SECONDS = 10
+
+
+class CannotImport(Exception):
+    """The import cannot run, whatever the folder holds; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What came of an import."""
+
+    candidates: int
+    """Rows of the list."""
+    problems: tuple[Problem, ...]
+    imported: bool
+    not_compared_because: str | None = None
+    """With `check`: why the list was not held against the database."""
+
+    @property
+    def ok(self) -> bool:
+        return errors_in(self.problems) == 0
+
+
+async def import_folder(
+    folder: Path,
+    dsn: str | None,
+    *,
+    check: bool = False,
+    accept_changes: bool = False,
+    progress: Callable[[int, int], None] = lambda done, of: None,
+) -> Report:
+    """Check the folder and, unless `check`, bring it into the database.
+
+    `check` works without a database (dsn None, or one that does not answer); then only the
+    folder itself is judged. `progress` hears (photos done, photos in all), in another thread.
+    Raises CannotImport.
+    """
+    absent = None
+    async with contextlib.AsyncExitStack() as stack:
+        connection: asyncpg.Connection | None = None
+        photos: frozenset[str] = frozenset()
+        try:
+            connection = await stack.enter_async_context(_connected(dsn))
+            with _in_plain_words():
+                photos = await known_photos(connection)
+        except CannotImport as why:
+            if not check:
+                raise
+            connection, absent = None, str(why)
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dianzan-")))
+        try:
+            checked = await asyncio.to_thread(check_folder, folder, scratch, photos, progress)
+        except OSError as why:
+            raise CannotImport(f"no room for the pictures in {scratch}: {why.strerror}") from None
+        problems = list(checked.problems)
+        if connection is not None:
+            with _in_plain_words():
+                problems += await save(
+                    connection, checked, accept_changes=accept_changes, write=not check
+                )
+        imported = not check and errors_in(problems) == 0
+        return Report(checked.candidates, tuple(problems), imported, absent)
+
+
+@contextlib.asynccontextmanager
+async def _connected(dsn: str | None) -> AsyncIterator[asyncpg.Connection]:
+    if dsn is None:
+        raise CannotImport("no database: start `dianzan up`, or set DIANZAN_POSTGRES_DSN")
+    with _in_plain_words():
+        connection = await asyncpg.connect(dsn, timeout=_CONNECT_SECONDS)
+    try:
+        yield connection
+    finally:
+        await connection.close(timeout=_CONNECT_SECONDS)
+
+
+@contextlib.contextmanager
+def _in_plain_words() -> Iterator[None]:
+    try:
+        yield
+    except asyncpg.UndefinedTableError:
+        raise CannotImport("the database has no tables yet: run `dianzan migrate`") from None
+    except TimeoutError:
+        raise CannotImport("the database does not answer") from None
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as why:
+        # None of these holds the DSN, which may hold a password.
+        raise CannotImport(f"the database: {why}") from None
