@@ -13,6 +13,7 @@ import hashlib
 import struct
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
@@ -97,22 +98,29 @@ class BallotBox:
         shard: int = 0,
         waiting_max: int = 8_192,
         challenges: bool = False,
+        observe_batch: Callable[[int, float], None] = lambda ballots, seconds: None,
     ) -> None:
+        """`observe_batch` hears of every answered batch: how many ballots, how many seconds."""
         self._line = line
         self._pseudonyms = pseudonyms
         self._shard = shard
         self._waiting_max = waiting_max
         self._challenges = challenges
+        self._observe_batch = observe_batch
         self._lanes: dict[str, _Lane] = {}
         self.waiting = 0
         """Ballots that wait or are in flight."""
-        self.batches = 0
         self.refusing = False
         """Set by whoever watches the store's memory: no ballot is taken while it is true."""
         self.epoch_floor = 0
         """Highest epoch known from Postgres: a store that lost its head starts above it."""
         self.clock_offset_us = 0
         """The store's clock less ours, as of the last batch."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether a ballot could be cast now."""
+        return self._line.connected and not self.refusing
 
     def store_now_us(self) -> int:
         """The store's time, as well as this process knows it."""
@@ -208,7 +216,7 @@ class _Lane:
                 *networks,
                 *candidates,
                 *bodies,
-                on_reply=partial(self._landed, batch),
+                on_reply=partial(self._landed, batch, time.monotonic()),
             )
         except StoreDown:
             self._busy = False
@@ -220,10 +228,11 @@ class _Lane:
             self._answer_all(batch, _STORE_DOWN)
             self._next()
 
-    def _landed(self, batch: list[_Waiting], reply: Any) -> None:
+    def _landed(self, batch: list[_Waiting], sent_at: float, reply: Any) -> None:
         try:
             if isinstance(reply, bytes):
                 self._read_answers(batch, reply)
+                self._box._observe_batch(len(batch), time.monotonic() - sent_at)
             else:
                 self._refused(batch, reply)
         except Exception:
@@ -249,7 +258,6 @@ class _Lane:
             return
         if status != _CAST or len(reply) != _ANSWERED.size + len(batch) * _ANSWER.size:
             raise BallotBoxError(f"status {status}, {len(reply)} bytes for {len(batch)} ballots")
-        box.batches += 1
         box.waiting -= len(batch)
         shard = box._shard
         answers = _ANSWER.iter_unpack(memoryview(reply)[_ANSWERED.size :])

@@ -120,6 +120,7 @@ class Child:
 def run(
     body: Callable[[Child], Coroutine[Any, Any, None]],
     *,
+    process: str | None = None,
     log_level: str = "info",
     ready_fd: int | None = None,
     lifeline_fd: int | None = None,
@@ -130,7 +131,7 @@ def run(
         with Child(ready_fd, lifeline_fd) as child:
             await body(child)
 
-    configure_logging(log_level)
+    configure_logging(log_level, process=process)
     raise_open_files_limit()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(whole_life())

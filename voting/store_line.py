@@ -13,7 +13,7 @@ import collections
 import contextlib
 import ssl as tls
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import hiredis
@@ -29,7 +29,8 @@ _BACK_OFF_MAX_SECONDS = 1.0
 
 
 def _pack(words: tuple[Word, ...]) -> bytes:
-    return hiredis.pack_command(words)  # type: ignore[arg-type]  # its stub: a tuple of one
+    packed: bytes = hiredis.pack_command(words)  # type: ignore[arg-type]  # stub: a tuple of one
+    return packed
 
 
 class StoreDown(Exception):
@@ -46,8 +47,8 @@ class _Protocol(asyncio.Protocol):
         self.lost = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        # A cast, not a check: uvloop's transports do not derive from asyncio's.
+        self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)

@@ -1,0 +1,198 @@
+"""Outcome -> HTTP, and every other answer that is not an ordinary page. The only such table."""
+
+import json
+from typing import Any
+
+from aiohttp import hdrs, web
+from multidict import CIMultiDict
+
+from voting.ballot import Cast, Outcome
+from voting.campaign import Campaign, Candidate
+
+STATUS = {
+    Outcome.COUNTED: 201,
+    Outcome.HELD: 201,  # the same answer as COUNTED: do not teach the bot
+    Outcome.REPEATED: 200,
+    Outcome.QUOTA_SPENT: 409,
+    Outcome.CHALLENGE: 428,
+    Outcome.THROTTLED: 429,
+    Outcome.REFUSED: 403,
+    Outcome.CLOSED: 403,
+    Outcome.NOT_OPEN: 403,
+    Outcome.PAUSED: 403,
+    Outcome.CLICK_REUSED: 400,
+    Outcome.OVERLOADED: 503,
+    Outcome.STORE_DOWN: 503,
+}
+
+PROBLEMS = {
+    # word in `outcome`: (status, title)
+    "quota-spent": (409, "今日点赞次数已用完"),
+    "challenge": (428, "请先完成验证"),
+    "throttled": (429, "点赞太快，请稍后再试"),
+    "refused": (403, "本次点赞未被接受"),
+    "wrong-origin": (403, "此页面未获准嵌入点赞"),
+    "closed": (403, "点赞已结束"),
+    "not-open": (403, "点赞尚未开始"),
+    "paused": (403, "点赞暂停中"),
+    "bad-token": (401, "设备令牌无效，请重新获取"),
+    "unknown-candidate": (404, "没有这位候选人"),
+    "unknown-campaign": (404, "没有这项活动"),
+    "not-found": (404, "没有这个地址"),
+    "wrong-method": (405, "此地址不接受这种请求方法"),
+    "late": (408, "请求未能及时送达"),
+    "malformed": (400, "请求格式有误"),
+    "too-large": (413, "请求内容过大"),
+    "wrong-media-type": (415, "请求内容的类型不被接受"),
+    "overloaded": (503, "当前访问量过大，请稍后重试"),
+    "store-down": (503, "服务暂时不可用，请稍后重试"),
+    "defect": (500, "服务出错"),
+}
+
+_WORDS = {outcome: outcome.name.lower().replace("_", "-") for outcome in Outcome}
+_WORDS[Outcome.CLICK_REUSED] = "malformed"
+_RETRY_AFTER_503_SECONDS = 2
+_SERVER = "dianzan"
+
+
+def headers(content_type: str, cache_control: str = "no-store") -> CIMultiDict[str]:
+    """Headers of an answer, to which a handler may add."""
+    return CIMultiDict(
+        {
+            hdrs.CONTENT_TYPE: content_type,
+            hdrs.CACHE_CONTROL: cache_control,
+            hdrs.SERVER: _SERVER,
+            "X-Content-Type-Options": "nosniff",
+        }
+    )
+
+
+def public_headers(content_type: str, cache_control: str) -> CIMultiDict[str]:
+    """Headers of public data: any page may read it, so that a CDN keeps one copy."""
+    made = headers(content_type, cache_control)
+    made[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = "*"
+    made["Cross-Origin-Resource-Policy"] = "cross-origin"
+    return made
+
+
+def json_answer(body: Any, *, status: int = 200, origin: str | None = None) -> web.Response:
+    """An answer to a POST; `origin` is one that is allowed to read it."""
+    made = headers("application/json; charset=utf-8")
+    allow(made, origin)
+    return web.Response(body=dumps(body), status=status, headers=made)
+
+
+def public_json(body: Any, cache_control: str) -> web.Response:
+    return web.Response(
+        body=dumps(body),
+        headers=public_headers("application/json; charset=utf-8", cache_control),
+    )
+
+
+def problem(
+    word: str,
+    *,
+    status: int | None = None,
+    detail: str | None = None,
+    origin: str | None = None,
+    retry_after_seconds: int | None = None,
+    **members: Any,
+) -> web.Response:
+    """An application/problem+json answer (RFC 9457). `detail` and members must say nothing that
+    the client did not send or may not know."""
+    usual_status, title = PROBLEMS[word]
+    status = status or usual_status
+    body: dict[str, Any] = {
+        "type": f"urn:dianzan:problem:{word}",
+        "title": title,
+        "status": status,
+        "outcome": word,
+    }
+    if detail:
+        body["detail"] = detail
+    made = headers("application/problem+json; charset=utf-8")
+    allow(made, origin)
+    if retry_after_seconds is None and status == 503:
+        retry_after_seconds = _RETRY_AFTER_503_SECONDS
+    if retry_after_seconds is not None:
+        made[hdrs.RETRY_AFTER] = str(retry_after_seconds)
+    return web.Response(body=dumps(body | members), status=status, headers=made)
+
+
+def like_answer(
+    cast: Cast,
+    campaign: Campaign,
+    candidate: Candidate,
+    likes: int | None,
+    receipt: str | None,
+    origin: str | None,
+) -> web.Response:
+    """The answer to POST /v1/likes."""
+    outcome = cast.outcome
+    if outcome is Outcome.COUNTED or outcome is Outcome.HELD or outcome is Outcome.REPEATED:
+        word = "repeated" if outcome is Outcome.REPEATED else "counted"
+        remaining = "null" if cast.remaining_today is None else cast.remaining_today
+        # Written out: json.dumps costs 3 us. A candidate's id and a receipt hold no character
+        # that JSON would escape.
+        body = (
+            f'{{"outcome":"{word}","candidate":"{candidate.id}",'
+            + ("" if likes is None else f'"likes":{likes},')
+            + f'"remaining_today":{remaining}'
+            + ("}" if receipt is None else f',"receipt":"{receipt}"}}')
+        )
+        made = headers("application/json; charset=utf-8")
+        if origin is not None:
+            allow(made, origin)
+        return web.Response(body=body.encode(), status=STATUS[outcome], headers=made)
+    return outcome_problem(cast, campaign, origin)
+
+
+def outcome_problem(cast: Cast, campaign: Campaign, origin: str | None) -> web.Response:
+    """The answer for an outcome that is no vote and no repeat."""
+    outcome = cast.outcome
+    members: dict[str, Any] = {}
+    retry_after_seconds = None
+    detail = None
+    if outcome in (Outcome.CLOSED, Outcome.NOT_OPEN, Outcome.PAUSED):
+        members = window_members(campaign)
+    elif outcome is Outcome.THROTTLED:
+        retry_after_seconds = max(1, -(-cast.wait_ms // 1000))
+    elif outcome is Outcome.QUOTA_SPENT:
+        members = {"remaining_today": cast.remaining_today}
+    elif outcome is Outcome.CLICK_REUSED:
+        detail = "this click id was used for another candidate"
+    return problem(
+        _WORDS[outcome],
+        status=STATUS[outcome],
+        detail=detail,
+        origin=origin,
+        retry_after_seconds=retry_after_seconds,
+        **members,
+    )
+
+
+def word_of(outcome: Outcome) -> str:
+    """The machine word of an outcome in the public contract."""
+    return "counted" if outcome is Outcome.HELD else _WORDS[outcome]
+
+
+def window_members(campaign: Campaign) -> dict[str, Any]:
+    """The window as answers carry it."""
+    window = campaign.window
+    return {
+        "opens_at": window.opens_at.isoformat(),
+        "closes_at": window.closes_at.isoformat(),
+        "time_zone": window.zone.key,
+    }
+
+
+def allow(made: CIMultiDict[str], origin: str | None) -> None:
+    """Let this one origin read the answer."""
+    if origin is not None:
+        made[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
+        made[hdrs.VARY] = "Origin"
+        made[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = "Retry-After"
+
+
+def dumps(body: Any) -> bytes:
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()

@@ -1,0 +1,165 @@
+"""The board: what the public may see of the counts right now, made anew each second.
+
+One policy for every path: whoever shows a count asks the board, and where the campaign hides its
+counts the board does not have them.
+"""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+
+from voting.ballot import Position
+from voting.ballot_box import BallotBox, Snapshot
+from voting.campaign import Campaign, Visibility, microseconds, moment_at
+from voting.edge.live_catalog import LiveCatalog
+from voting.store_line import StoreDown, StoreLine
+
+log = structlog.get_logger()
+
+_REFRESH_EVERY_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The counts of one campaign as the public sees them."""
+
+    as_of_us: int
+    epoch: int
+    seq: int
+    counts: dict[int, int] | None
+    """By Candidate.number; None where they are hidden."""
+    body: bytes
+    """The answer of GET counts."""
+    etag: str
+
+    def likes(self, candidate: int, own: Position | None) -> int | None:
+        """What the candidate's card shows to a device whose vote has this position: the count,
+        plus one while that does not include the vote yet. None where counts are hidden."""
+        if self.counts is None:
+            return None
+        included = own is None or (own.epoch, own.seq) <= (self.epoch, self.seq)
+        return self.counts.get(candidate, 0) + (not included)
+
+
+class Board:
+    """Published counts by campaign id; empty until the first refresh."""
+
+    def __init__(self, catalog: LiveCatalog, box: BallotBox) -> None:
+        self._catalog = catalog
+        self._box = box
+        self._published: dict[str, Published] = {}
+        self._made_from: dict[str, tuple[Campaign, object]] = {}
+
+    def published(self, campaign: Campaign) -> Published | None:
+        """None where nothing is known yet: the store was away since the start."""
+        return self._published.get(campaign.id)
+
+    async def follow(self) -> None:
+        """Refresh each second until cancelled. While the store is away the last state stands."""
+        while True:
+            await self.refresh()
+            await asyncio.sleep(_REFRESH_EVERY_SECONDS)
+
+    async def refresh(self) -> None:
+        for campaign in list(self._catalog.campaigns.values()):
+            try:
+                await self._refresh_one(campaign)
+            except StoreDown:
+                return  # the line says so itself
+            except Exception:
+                log.exception("board-not-refreshed", campaign=campaign.id)
+
+    async def _refresh_one(self, campaign: Campaign) -> None:
+        snapshot = await self._box.snapshot(campaign.id)
+        visibility = campaign.rules.counts
+        if visibility is Visibility.LIVE or (
+            visibility is Visibility.AFTER_CLOSE and snapshot.at_us >= campaign.window.closes_at_us
+        ):
+            # An unchanged count is not written anew, but its as_of never gets old.
+            made_from = (snapshot.epoch, snapshot.seq, snapshot.at_us // 10_000_000)
+            self._publish(campaign, made_from, lambda: _published_live(campaign, snapshot))
+        elif visibility is Visibility.DAILY:
+            await self._refresh_daily(campaign, snapshot.at_us)
+        else:
+            shown_at = campaign.window.closes_at if visibility is Visibility.AFTER_CLOSE else None
+            self._publish(campaign, shown_at, lambda: _hidden(snapshot.at_us, shown_at))
+
+    async def _refresh_daily(self, campaign: Campaign, now_us: int) -> None:
+        """Counts as of the last publication hour, out of Postgres: they are the same on every
+        edge and after every restart."""
+        last, upcoming = publication_hours(campaign, now_us)
+        if last < campaign.window.opens_at_us:
+            upcoming_at = moment_at(upcoming, campaign.window.zone)
+            self._publish(campaign, upcoming, lambda: _hidden(now_us, upcoming_at))
+            return
+        if self._stands(campaign, last):
+            return
+        found = await self._catalog.published_until(campaign, last)
+        if found is not None:
+            counts, epoch, seq = found
+            self._publish(campaign, last, lambda: _published(campaign, last, epoch, seq, counts))
+        elif campaign.id not in self._published:
+            self._publish(campaign, None, lambda: _hidden(now_us, None))
+
+    def _publish(
+        self, campaign: Campaign, made_from: object, make: Callable[[], Published]
+    ) -> None:
+        if not self._stands(campaign, made_from):
+            self._published[campaign.id] = make()
+            self._made_from[campaign.id] = (campaign, made_from)
+
+    def _stands(self, campaign: Campaign, made_from: object) -> bool:
+        return self._made_from.get(campaign.id) == (campaign, made_from)
+
+
+def publication_hours(campaign: Campaign, now_us: int) -> tuple[int, int]:
+    """(last, next) moment of the day's publication hour around now, epoch microseconds."""
+    zone = campaign.window.zone
+    now = moment_at(now_us, zone)
+    at = datetime.combine(now.date(), campaign.rules.counts_daily_at, zone)
+    last = at if at <= now else at - timedelta(days=1)
+    return microseconds(last), microseconds(last + timedelta(days=1))
+
+
+def _published_live(campaign: Campaign, snapshot: Snapshot) -> Published:
+    counts = {int(field): n for field, n in snapshot.sums.items() if field.isdigit()}
+    return _published(campaign, snapshot.at_us, snapshot.epoch, snapshot.seq, counts)
+
+
+def _published(
+    campaign: Campaign, as_of_us: int, epoch: int, seq: int, counts: dict[int, int]
+) -> Published:
+    shown = {c.id: counts.get(c.number, 0) for c in campaign.candidates if not c.withdrawn}
+    as_of = moment_at(as_of_us, campaign.window.zone).isoformat(timespec="milliseconds")
+    body = json.dumps({"as_of": as_of, "counts": shown}, separators=(",", ":")).encode()
+    # Weak, and of the counts alone: as long as no count moves, a cache may keep its copy.
+    digest = hashlib.blake2b(repr(shown).encode(), digest_size=9).hexdigest()
+    return Published(as_of_us, epoch, seq, counts, body, f'W/"{digest}"')
+
+
+def _hidden(as_of_us: int, visible_from: datetime | None) -> Published:
+    shown_at = visible_from.isoformat() if visible_from else None
+    body = json.dumps({"counts": None, "visible_from": shown_at}, separators=(",", ":")).encode()
+    return Published(as_of_us, 0, 0, None, body, f'W/"hidden-{shown_at}"')
+
+
+async def watch_memory(line: StoreLine, box: BallotBox, ceiling_percent: int) -> None:
+    """Refuse likes before the store must: near its memory's end even the flusher's trim and a
+    failover have to have room."""
+    while True:
+        try:
+            info = await line.ask("INFO", "memory")
+            fields = dict(row.split(b":", 1) for row in info.split(b"\r\n") if b":" in row)
+            used, most = int(fields[b"used_memory"]), int(fields[b"maxmemory"])
+            full = bool(most) and used * 100 >= most * ceiling_percent
+            if full != box.refusing:
+                log.warning("store-memory", refusing=full, used=used, maxmemory=most)
+            box.refusing = full
+        except StoreDown:
+            pass
+        await asyncio.sleep(_REFRESH_EVERY_SECONDS)

@@ -1,0 +1,94 @@
+"""Bodies of requests: how large, how long, of which type, and what is in them."""
+
+import asyncio
+import re
+from collections.abc import Callable
+from typing import TypeVar
+
+import msgspec
+import pydantic
+from aiohttp import hdrs, web
+
+from voting.edge.answers import problem
+from voting.edge.protocol import BODY_BYTES_MAX, BODY_SECONDS_MAX
+
+Parsed = TypeVar("Parsed")
+
+_JSON_TYPES = ("application/json", "text/plain")
+_CLICK = re.compile(r"[A-Za-z0-9_-]{8,64}")
+
+
+class LikeRequest(msgspec.Struct, gc=False):
+    """Body of POST /v1/likes; unknown members are ignored."""
+
+    token: str
+    campaign: str
+    candidate: str
+    click: str
+
+
+class DeviceRequest(pydantic.BaseModel):
+    """Body of POST /v1/devices."""
+
+    model_config = pydantic.ConfigDict(strict=True)
+    campaign: str
+
+
+class DeviceStateRequest(DeviceRequest):
+    """Body of POST /v1/devices/state."""
+
+    token: str
+
+
+decode_like = msgspec.json.Decoder(LikeRequest).decode
+"""0.2 us; pydantic takes 1.0 on this, the one body that comes a thousand times a second."""
+
+CLICK_RULE = "click: 8 to 64 characters out of A-Z a-z 0-9 _ -"
+
+
+def is_click(text: str) -> bool:
+    return _CLICK.fullmatch(text) is not None
+
+
+async def read_body(
+    request: web.Request, types: tuple[str, ...] = _JSON_TYPES
+) -> bytes | web.Response:
+    """The body's bytes, or the answer that refuses it."""
+    if request.content_type not in types or hdrs.CONTENT_ENCODING in request.headers:
+        return problem("wrong-media-type", detail="accepted: " + ", ".join(types))
+    length = request.content_length
+    if length is not None and length > BODY_BYTES_MAX:
+        return _refuse_rest(problem("too-large", detail=f"at most {BODY_BYTES_MAX} bytes"))
+    content = request.content
+    try:
+        if content.is_eof():
+            # It came with the head, as nearly every body does: no timer, no task switch.
+            return content.read_nowait()
+        async with asyncio.timeout(BODY_SECONDS_MAX):
+            body = await content.read(BODY_BYTES_MAX + 1)
+            while not content.is_eof() and len(body) <= BODY_BYTES_MAX:
+                body += await content.read(BODY_BYTES_MAX + 1 - len(body))
+    except TimeoutError:
+        return _refuse_rest(problem("late"))
+    except web.RequestPayloadError:
+        return _refuse_rest(problem("malformed", detail="the body is not what its head announced"))
+    if len(body) > BODY_BYTES_MAX:
+        return _refuse_rest(problem("too-large", detail=f"at most {BODY_BYTES_MAX} bytes"))
+    return body
+
+
+def parse(validate: Callable[[bytes], Parsed], body: bytes) -> Parsed | web.Response:
+    """A body's content by a pydantic model's `model_validate_json`, or the answer that says what
+    is wrong with it."""
+    try:
+        return validate(body)
+    except pydantic.ValidationError as why:
+        first = why.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return problem("malformed", detail=f"{where}: {first['msg']}" if where else first["msg"])
+
+
+def _refuse_rest(answer: web.Response) -> web.Response:
+    """This answer, and the connection ends: its remaining bytes are nobody's request."""
+    answer.force_close()
+    return answer

@@ -1,0 +1,120 @@
+"""Public data of a campaign: its rules, its candidates, their pictures."""
+
+import random
+from typing import Any
+
+from aiohttp import web
+
+from voting.campaign import Campaign, Candidate, Order, moment_at
+from voting.edge.answers import headers, problem, public_headers, public_json, window_members
+from voting.edge.parts import EDGE
+
+_CACHE = "public, max-age=5, stale-while-revalidate=30"
+_SEED_LENGTH_MAX = 64
+_FOR_GOOD = "public, max-age=31536000, immutable"
+_PHOTO_TYPES = {"webp": "image/webp", "jpg": "image/jpeg"}
+
+
+async def get_campaign(request: web.Request) -> web.Response:
+    """GET /v1/campaigns/{campaign}: rules, window, quotas, visibility, server time."""
+    campaign = campaign_of(request)
+    if campaign is None:
+        return problem("unknown-campaign")
+    rules = campaign.rules
+    now = moment_at(request.app[EDGE].ballot_box.store_now_us(), campaign.window.zone)
+    return public_json(
+        {
+            "id": campaign.id,
+            "title": campaign.title,
+            **window_members(campaign),
+            "paused": campaign.paused_because is not None,
+            "rules": {
+                "likes_per_candidate_per_day": rules.likes_per_candidate_per_day,
+                "candidates_per_day": rules.candidates_per_day or None,
+                "likes_per_campaign": rules.likes_per_campaign or None,
+                "order": rules.order,
+            },
+            "limits": {
+                "per_device": str(campaign.limits.per_device),
+                "per_network": str(campaign.limits.per_network),
+            },
+            "counts": rules.counts,
+            "counts_daily_at": rules.counts_daily_at.isoformat("minutes")
+            if rules.counts == "daily"
+            else None,
+            "candidates": sum(not c.withdrawn for c in campaign.candidates),
+            "server_time": now.isoformat(timespec="milliseconds"),
+        },
+        "public, max-age=1",
+    )
+
+
+async def get_candidates(request: web.Request) -> web.Response:
+    """GET /v1/campaigns/{campaign}/candidates[?order=random|listed&seed=...]."""
+    campaign = campaign_of(request)
+    if campaign is None:
+        return problem("unknown-campaign")
+    order = request.query.get("order", Order.LISTED)
+    seed = request.query.get("seed", "")
+    if order not in (Order.LISTED, Order.RANDOM) or len(seed) > _SEED_LENGTH_MAX:
+        return problem("malformed", detail="order: listed or random; seed: at most 64 characters")
+    candidates = shown(campaign)
+    if order == Order.RANDOM:
+        # The same seed gives the same order: a visitor's list does not jump, and nobody is
+        # always first.
+        random.Random(seed).shuffle(candidates)  # noqa: S311
+    return public_json({"candidates": [_public(c) for c in candidates]}, _CACHE)
+
+
+async def get_photo(request: web.Request) -> web.Response:
+    """GET /v1/photos/{photo}.webp or .jpg; an id never changes what it shows."""
+    kind = request.match_info["kind"]
+    photo = await request.app[EDGE].catalog.photo(request.match_info["photo"])
+    if photo is None:
+        return problem("not-found")
+    return web.Response(
+        body=photo.webp if kind == "webp" else photo.jpeg,
+        headers=public_headers(_PHOTO_TYPES[kind], _FOR_GOOD),
+    )
+
+
+async def get_health(_: web.Request) -> web.Response:
+    """GET /healthz: this process answers."""
+    return web.Response(body=b'{"alive":true}', headers=headers("application/json"))
+
+
+async def get_ready(request: web.Request) -> web.Response:
+    """GET /readyz: 200 where a vote could be taken now, else 503."""
+    edge = request.app[EDGE]
+    if edge.ballot_box.ready and edge.catalog.campaigns:
+        return web.Response(body=b'{"ready":true}', headers=headers("application/json"))
+    return problem("store-down")
+
+
+def campaign_of(request: web.Request) -> Campaign | None:
+    return request.app[EDGE].catalog.campaigns.get(request.match_info["campaign"])
+
+
+def candidate_of(request: web.Request, campaign: Campaign) -> Candidate | None:
+    candidate = campaign.by_id.get(request.match_info["candidate"])
+    return None if candidate is None or candidate.withdrawn else candidate
+
+
+def shown(campaign: Campaign) -> list[Candidate]:
+    return [candidate for candidate in campaign.candidates if not candidate.withdrawn]
+
+
+def _public(candidate: Candidate) -> dict[str, Any]:
+    photo = candidate.photo
+    return {
+        "id": candidate.id,
+        "name": candidate.name,
+        "organisation": candidate.organisation,
+        "unit": candidate.unit,
+        "channel": candidate.channel,
+        "title": candidate.title,
+        "summary": candidate.summary,
+        "photo": {"webp": f"/v1/photos/{photo}.webp", "jpeg": f"/v1/photos/{photo}.jpg"}
+        if photo
+        else None,
+    }

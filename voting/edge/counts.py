@@ -1,0 +1,57 @@
+"""GET counts: as JSON for pages and caches, as an image for where no script runs."""
+
+from html import escape
+
+from aiohttp import hdrs, web
+
+from voting.edge.answers import problem, public_headers
+from voting.edge.campaigns import campaign_of, candidate_of
+from voting.edge.parts import EDGE
+
+_CACHE = "public, max-age=2, stale-while-revalidate=10"
+_HIDDEN = "–"
+
+
+async def get_counts(request: web.Request) -> web.Response:
+    """GET /v1/campaigns/{campaign}/counts."""
+    campaign = campaign_of(request)
+    if campaign is None:
+        return problem("unknown-campaign")
+    published = request.app[EDGE].board.published(campaign)
+    if published is None:
+        return problem("store-down")
+    made = public_headers("application/json; charset=utf-8", _CACHE)
+    made[hdrs.ETAG] = published.etag
+    if published.etag in request.headers.get(hdrs.IF_NONE_MATCH, ""):
+        return web.Response(status=304, headers=made)
+    return web.Response(body=published.body, headers=made)
+
+
+async def get_count_image(request: web.Request) -> web.Response:
+    """GET /v1/campaigns/{campaign}/counts/{candidate}.svg; a dash where counts are hidden."""
+    campaign = campaign_of(request)
+    if campaign is None:
+        return problem("unknown-campaign")
+    candidate = candidate_of(request, campaign)
+    if candidate is None:
+        return problem("unknown-candidate")
+    published = request.app[EDGE].board.published(campaign)
+    likes = published.likes(candidate.number, None) if published else None
+    return web.Response(
+        body=_image(candidate.name, _HIDDEN if likes is None else f"{likes:,}"),
+        headers=public_headers("image/svg+xml; charset=utf-8", _CACHE),
+    )
+
+
+def _image(name: str, count: str) -> bytes:
+    width = 44 + 11 * len(count)
+    label = escape(f"{name} 点赞数 {count}", quote=True)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="28" role="img"'
+        f' aria-label="{label}"><title>{label}</title>'
+        f'<rect width="{width}" height="28" rx="14" fill="#c8321e"/>'
+        '<path fill="#fff" d="M20 21c-5-4-8-6.5-8-9.500a4 4 0 0 1 8-1.500 4 4 0 0 1 8 1.500'
+        'c0 3-3 5.500-8 9.500z"/>'
+        f'<text x="34" y="19" fill="#fff" font-family="sans-serif" font-size="15"'
+        f' font-weight="600">{escape(count)}</text></svg>'
+    ).encode()

@@ -1,0 +1,91 @@
+"""Devices: a token for a browser, and what it has liked today."""
+
+import time
+from typing import TypeVar
+
+from aiohttp import hdrs, web
+
+from voting import journal
+from voting.campaign import Campaign
+from voting.device import DeviceToken
+from voting.edge.answers import json_answer, problem
+from voting.edge.bodies import DeviceRequest, DeviceStateRequest, parse, read_body
+from voting.edge.origins import is_allowed
+from voting.edge.parts import EDGE, Edge
+from voting.store_line import StoreDown
+
+Wanted = TypeVar("Wanted", bound=DeviceRequest)
+
+LEVEL = 1
+"""What a new device gets while challenges are off."""
+
+
+async def post_device(request: web.Request) -> web.Response:
+    """POST /v1/devices: a token for a device that has none."""
+    edge = request.app[EDGE]
+    wanted = await _read(request, DeviceRequest)
+    if isinstance(wanted, web.Response):
+        return wanted
+    campaign = edge.catalog.campaigns.get(wanted.campaign)
+    if campaign is None:
+        return problem("unknown-campaign")
+    if not is_allowed(request, campaign):
+        return problem("wrong-origin")
+    token = edge.mint.issue(campaign, time.time(), level=LEVEL)
+    return json_answer(
+        {"token": token, "level": LEVEL}, status=201, origin=request.headers.get(hdrs.ORIGIN)
+    )
+
+
+async def post_device_state(request: web.Request) -> web.Response:
+    """POST /v1/devices/state: what this device liked today."""
+    edge = request.app[EDGE]
+    wanted = await _read(request, DeviceStateRequest)
+    if isinstance(wanted, web.Response):
+        return wanted
+    campaign = edge.catalog.campaigns.get(wanted.campaign)
+    if campaign is None:
+        return problem("unknown-campaign")
+    if not is_allowed(request, campaign):
+        return problem("wrong-origin")
+    origin = request.headers.get(hdrs.ORIGIN)
+    token = edge.mint.verify(wanted.token, campaign, time.time())
+    if token is None:
+        return problem("bad-token", origin=origin)
+    try:
+        liked, remaining = await device_state(edge, campaign, token)
+    except StoreDown:
+        return problem("store-down", origin=origin)
+    return json_answer({"liked": liked, "remaining_today": remaining}, origin=origin)
+
+
+async def device_state(
+    edge: Edge, campaign: Campaign, token: DeviceToken
+) -> tuple[list[str], int | None]:
+    """(ids of the candidates whose likes of today are used up, remaining_today)."""
+    box = edge.ballot_box
+    device = edge.pseudonyms.device(token.device_id, campaign.id)
+    day = campaign.window.day_at(box.store_now_us())
+    record = await box.device_day(campaign, device, day)
+    _, likes = journal.unpack_device_day(record, token.shard)
+    numbers = [like.candidate for like in likes]
+    rules = campaign.rules
+    liked = [
+        candidate.id
+        for candidate in campaign.candidates
+        if numbers.count(candidate.number) >= rules.likes_per_candidate_per_day
+    ]
+    quotas = []
+    if rules.candidates_per_day:
+        quotas.append(rules.candidates_per_day - len(set(numbers)))
+    if rules.likes_per_campaign:
+        given = await box.likes_in_campaign(campaign, device)
+        quotas.append(rules.likes_per_campaign - given)
+    return liked, max(0, min(quotas)) if quotas else None
+
+
+async def _read(request: web.Request, wanted: type[Wanted]) -> Wanted | web.Response:
+    body = await read_body(request)
+    if isinstance(body, web.Response):
+        return body
+    return parse(wanted.model_validate_json, body)

@@ -1,0 +1,149 @@
+"""The catalog that an edge serves: held in memory, followed each second.
+
+Owner: one per edge process, with its own pool of Postgres connections. While Postgres is away the
+edge goes on with what it holds.
+"""
+
+import asyncio
+import secrets
+from collections import OrderedDict
+from datetime import date, timedelta
+
+import asyncpg
+import structlog
+
+from voting.ballot_box import BallotBox
+from voting.campaign import Campaign, moment_at
+from voting.catalog import Photo, catalog_version, load_campaigns, load_photo
+from voting.pseudonyms import Pseudonyms
+
+log = structlog.get_logger()
+
+_FOLLOW_EVERY_SECONDS = 0.8
+"""An import must be in force within 2 s on every worker."""
+_PHOTOS_HELD_BYTES_MAX = 48 * 2**20
+_ASK_TIMEOUT_SECONDS = 5.0
+
+
+class LiveCatalog:
+    """Campaigns by id, kept up to date by `follow()`; tells the ballot box and the pseudonyms
+    what they need of the database."""
+
+    def __init__(self, dsn: str, pseudonyms: Pseudonyms, box: BallotBox) -> None:
+        self._dsn = dsn
+        self._pseudonyms = pseudonyms
+        self._box = box
+        self._pool: asyncpg.Pool | None = None
+        self._version = -1
+        self._photos: OrderedDict[str, Photo] = OrderedDict()
+        self._photos_bytes = 0
+        self._days: set[date] = set()
+        self.campaigns: dict[str, Campaign] = {}
+
+    async def open(self) -> None:
+        """Connect and load; asyncpg's and OS errors come through."""
+        self._pool = await asyncpg.create_pool(
+            self._dsn, min_size=1, max_size=3, command_timeout=_ASK_TIMEOUT_SECONDS, timeout=5
+        )
+        await self._refresh()
+
+    async def close(self) -> None:
+        if self._pool is not None:
+            self._pool.terminate()
+
+    async def follow(self) -> None:
+        """Load what changed, each second, until cancelled."""
+        away = False
+        while True:
+            await asyncio.sleep(_FOLLOW_EVERY_SECONDS)
+            try:
+                await self._refresh()
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as why:
+                if not away:
+                    log.warning("catalog-away", why=str(why) or type(why).__name__)
+                away = True
+            else:
+                if away:
+                    log.info("catalog-back")
+                away = False
+
+    async def photo(self, photo_id: str) -> Photo | None:
+        """A picture out of memory or Postgres; the least recently shown are let go."""
+        if photo_id in self._photos:
+            self._photos.move_to_end(photo_id)
+            return self._photos[photo_id]
+        assert self._pool is not None
+        async with self._pool.acquire(timeout=_ASK_TIMEOUT_SECONDS) as connection:
+            photo = await load_photo(connection, photo_id)
+        if photo is not None and photo_id not in self._photos:
+            self._photos[photo_id] = photo
+            self._photos_bytes += len(photo.webp) + len(photo.jpeg)
+            while self._photos_bytes > _PHOTOS_HELD_BYTES_MAX:
+                _, old = self._photos.popitem(last=False)
+                self._photos_bytes -= len(old.webp) + len(old.jpeg)
+        return photo
+
+    async def published_until(
+        self, campaign: Campaign, until_us: int
+    ) -> tuple[dict[int, int], int, int] | None:
+        """(counts by candidate number, epoch, seq) of all votes before a whole minute; None while
+        the database does not have all of them."""
+        assert self._pool is not None
+        until = moment_at(until_us)
+        day = campaign.window.day_at(until_us - 1).date
+        async with self._pool.acquire(timeout=_ASK_TIMEOUT_SECONDS) as connection:
+            flushed_until = await connection.fetchval("SELECT min(at) FROM watermarks")
+            if flushed_until is None or flushed_until < until:
+                return None
+            rows = await connection.fetch(
+                "SELECT candidate, sum(counted)::bigint FROM minutes"
+                " WHERE campaign = $1 AND minute < $2 GROUP BY candidate",
+                campaign.number,
+                until,
+            )
+            last = await connection.fetchrow(
+                "SELECT epoch, seq FROM votes WHERE day = $1 AND campaign = $2 AND at < $3"
+                " ORDER BY epoch DESC, seq DESC LIMIT 1",
+                day,
+                campaign.number,
+                until,
+            )
+        epoch, seq = last or (0, 0)
+        return dict(rows), epoch, seq
+
+    async def _refresh(self) -> None:
+        assert self._pool is not None
+        async with self._pool.acquire(timeout=_ASK_TIMEOUT_SECONDS) as connection:
+            # The version first: what changes after it is loaded next time.
+            version = await catalog_version(connection)
+            if version != self._version:
+                campaigns = await load_campaigns(connection)
+                # Those that did not change stay the same objects: plans made from them hold.
+                self.campaigns = {
+                    key: held if (held := self.campaigns.get(key)) == campaign else campaign
+                    for key, campaign in campaigns.items()
+                }
+                self._version = version
+                log.info("catalog-loaded", version=version, campaigns=len(campaigns))
+            # Highest epoch that Postgres has rows of.
+            self._box.epoch_floor = await connection.fetchval(
+                "SELECT coalesce(max(epoch), 0) FROM watermarks"
+            )
+            await self._keep_pseudonym_keys(connection)
+
+    async def _keep_pseudonym_keys(self, connection: asyncpg.Connection) -> None:
+        """Keys for yesterday up to three days ahead, so that Postgres may be away over midnight.
+        Whichever edge comes first makes them; all read the same."""
+        today = (await connection.fetchval("SELECT now()")).date()
+        days = {today + timedelta(days=ahead) for ahead in range(-1, 4)}
+        if days == self._days:
+            return
+        await connection.executemany(
+            "INSERT INTO pseudonym_keys (day, key) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+            [(day, secrets.token_bytes(32)) for day in sorted(days)],
+        )
+        rows = await connection.fetch(
+            "SELECT day, key FROM pseudonym_keys WHERE day = ANY($1)", list(days)
+        )
+        self._pseudonyms.learn_days({day: bytes(key) for day, key in rows})
+        self._days = days

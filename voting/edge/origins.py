@@ -1,0 +1,42 @@
+"""Which pages may hand in likes."""
+
+from urllib.parse import urlsplit
+
+from aiohttp import hdrs, web
+
+from voting.campaign import Campaign
+from voting.edge.answers import allow, headers, problem
+from voting.edge.parts import EDGE
+
+
+def is_allowed(request: web.Request, campaign: Campaign | None) -> bool:
+    """Whether the page that sent this may: no Origin at all (not a browser, or a page of ours by
+    GET), one of the campaign's portals (of any campaign where that is not known yet), or the edge
+    itself. "null" is foreign: any sandboxed frame can have it."""
+    origin = request.headers.get(hdrs.ORIGIN)
+    if origin is None:
+        return True
+    edge = request.app[EDGE]
+    if campaign is not None:
+        if origin in campaign.origins:
+            return True
+    elif any(origin in known.origins for known in edge.catalog.campaigns.values()):
+        return True
+    if origin in edge.settings.public_origins:
+        return True
+    # A browser sets both; a page elsewhere cannot make them agree.
+    parts = urlsplit(origin)
+    return parts.scheme in ("http", "https") and parts.netloc == request.headers.get(hdrs.HOST)
+
+
+async def preflight(request: web.Request) -> web.Response:
+    """OPTIONS of the POST routes: for portals that send application/json."""
+    origin = request.headers.get(hdrs.ORIGIN)
+    if origin is None or not is_allowed(request, None):
+        return problem("wrong-origin")
+    made = headers("text/plain")
+    allow(made, origin)
+    made[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = "POST"
+    made[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = "Content-Type"
+    made[hdrs.ACCESS_CONTROL_MAX_AGE] = "7200"
+    return web.Response(status=204, headers=made)

@@ -1,0 +1,177 @@
+"""Pages of the edge: the card for an iframe, its form without JavaScript, the demo portal.
+
+The card's device lives in the only cookie of the edge, partitioned by the embedding site, and is
+set by nothing but a like.
+"""
+
+import contextlib
+import secrets
+import time
+from importlib.resources import files
+from urllib.parse import parse_qsl, urlencode
+
+import jinja2
+from aiohttp import hdrs, web
+
+from voting.ballot import Outcome
+from voting.campaign import Campaign
+from voting.edge.answers import PROBLEMS, headers, problem, word_of
+from voting.edge.bodies import CLICK_RULE, is_click, read_body
+from voting.edge.campaigns import campaign_of, candidate_of, shown
+from voting.edge.devices import LEVEL, device_state
+from voting.edge.likes import cast_like
+from voting.edge.origins import is_allowed
+from voting.edge.parts import EDGE
+from voting.store_line import StoreDown
+
+DEMO_CAMPAIGN = "demo"
+_COOKIE = "dianzan-device"
+_COOKIE_SECONDS = 180 * 86_400
+_FORM = ("application/x-www-form-urlencoded",)
+_SAID = {"counted": "点赞成功，感谢您的支持", "repeated": "今日已点赞"} | {
+    word: title for word, (_, title) in PROBLEMS.items()
+}
+
+_templates = jinja2.Environment(
+    loader=jinja2.PackageLoader("voting.edge"), autoescape=True, undefined=jinja2.StrictUndefined
+)
+
+
+async def get_portal(request: web.Request) -> web.Response:
+    """GET /: the demo portal, where the demo campaign is there."""
+    edge = request.app[EDGE]
+    campaign = edge.catalog.campaigns.get(DEMO_CAMPAIGN) if edge.settings.demo else None
+    if campaign is None:
+        return problem("not-found")
+    text = _templates.get_template("portal.html").render(
+        campaign=campaign, candidates=shown(campaign)
+    )
+    return _page(
+        text,
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self';"
+        " connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    )
+
+
+async def get_card(request: web.Request) -> web.Response:
+    """GET /embed/v1/card/{campaign}/{candidate}: one card as a page of its own."""
+    edge = request.app[EDGE]
+    campaign = campaign_of(request)
+    if campaign is None:
+        return problem("unknown-campaign")
+    candidate = candidate_of(request, campaign)
+    if candidate is None:
+        return problem("unknown-candidate")
+    liked = False
+    token = edge.mint.verify(request.cookies.get(_COOKIE, ""), campaign, time.time())
+    if token is not None:
+        with contextlib.suppress(StoreDown):  # the card can still be shown
+            liked = candidate.id in (await device_state(edge, campaign, token))[0]
+    published = edge.board.published(campaign)
+    # Only our own words come back out of the query.
+    message = _SAID.get(request.query.get("said", ""))
+    text = _templates.get_template("card.html").render(
+        campaign=campaign,
+        candidate=candidate,
+        likes=published.likes(candidate.number, None) if published else None,
+        click=secrets.token_urlsafe(16),
+        liked=liked,
+        message=message,
+        photo_base="/v1/photos",
+    )
+    return _page(text, _card_policy(campaign))
+
+
+async def post_card(request: web.Request) -> web.Response:
+    """POST to the same path, form-encoded: a like without JavaScript; 303 back to the card."""
+    edge = request.app[EDGE]
+    campaign = campaign_of(request)
+    if campaign is None:
+        return problem("unknown-campaign")
+    candidate = candidate_of(request, campaign)
+    if candidate is None:
+        return problem("unknown-candidate")
+    if not is_allowed(request, campaign):
+        return problem("wrong-origin")
+    body = await read_body(request, _FORM)
+    if isinstance(body, web.Response):
+        return body
+    click = dict(_form_fields(body)).get("click", "")
+    if not is_click(click):
+        return problem("malformed", detail=CLICK_RULE)
+    now = time.time()
+    held = request.cookies.get(_COOKIE, "")
+    token = edge.mint.verify(held, campaign, now)
+    if token is None:
+        held = edge.mint.issue(campaign, now, level=LEVEL)
+        token = edge.mint.verify(held, campaign, now)
+        assert token is not None
+    cast = await cast_like(request, campaign, candidate, token, click)
+    word = "counted" if cast.outcome is Outcome.HELD else word_of(cast.outcome)
+    made = headers("text/plain")
+    made[hdrs.LOCATION] = f"{request.path}?{urlencode({'said': word})}"
+    answer = web.Response(status=303, headers=made)
+    answer.set_cookie(
+        _COOKIE,
+        held,
+        max_age=_COOKIE_SECONDS,
+        path="/embed",
+        secure=True,
+        httponly=True,
+        samesite="None",
+        partitioned=True,
+    )
+    return answer
+
+
+async def get_static(request: web.Request) -> web.Response:
+    """GET /static/{name}: what the pages above need."""
+    found = STATIC.get(request.match_info["name"])
+    if found is None:
+        return problem("not-found")
+    content, content_type = found
+    return web.Response(body=content, headers=headers(content_type, "public, max-age=300"))
+
+
+def _page(text: str, policy: str) -> web.Response:
+    made = headers("text/html; charset=utf-8")
+    made["Content-Security-Policy"] = policy
+    # Not no-referrer: it would make a form's Origin "null", which is foreign.
+    made["Referrer-Policy"] = "strict-origin-when-cross-origin"
+    return web.Response(body=text.encode(), headers=made)
+
+
+def _card_policy(campaign: Campaign) -> str:
+    return (
+        "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none';"
+        f" form-action 'self'; frame-ancestors 'self' {' '.join(campaign.origins)}"
+    )
+
+
+def _form_fields(body: bytes) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(body.decode(), max_num_fields=16)
+    except ValueError:
+        return []
+
+
+_TYPES = {
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+    "jpg": "image/jpeg",
+}
+
+
+def _read_static() -> dict[str, tuple[bytes, str]]:
+    folder = files("voting.edge") / "static"
+    if not folder.is_dir():
+        return {}
+    return {
+        item.name: (item.read_bytes(), _TYPES[item.name.rpartition(".")[2]])
+        for item in folder.iterdir()
+        if item.name.rpartition(".")[2] in _TYPES
+    }
+
+
+STATIC = _read_static()

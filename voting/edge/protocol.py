@@ -1,0 +1,97 @@
+"""The edge's HTTP connections: aiohttp's, with the deadlines and limits that it lacks.
+
+aiohttp 3.14 waits for a request's head as long as its client likes, logs a traceback for every
+malformed request with the client's address in it, and has no cap on connections.
+"""
+
+import asyncio
+from typing import Any, cast
+
+import structlog
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from voting.edge.answers import problem
+
+log = structlog.get_logger()
+
+HEAD_SECONDS_MAX = 10.0
+BODY_SECONDS_MAX = 10.0
+KEEP_ALIVE_SECONDS = 75.0
+BODY_BYTES_MAX = 4_096
+
+
+class EdgeProtocol(RequestHandler):
+    """One connection."""
+
+    __slots__ = ("head_since",)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.head_since = self._loop.time()
+        server = self._manager
+        assert isinstance(server, EdgeServer)
+        if len(server._connections) >= server.connections_max:
+            server.connections_refused += 1
+            cast(asyncio.Transport, transport).abort()
+            return
+        super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        # A head is awaited from its first byte on, until the request that it begins is there.
+        if self._messages or self._request_in_progress:
+            self.head_since = 0.0
+        elif not self.head_since:
+            self.head_since = self._loop.time()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what aiohttp could not parse (4xx: no log, the client's matter) or a defect of
+        ours (500: logged, without whose request it was)."""
+        if status >= 500:
+            log.error("defect", path=request.path, exc_info=exc)
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer was under way already")
+        answer = problem("malformed" if status < 500 else "defect", status=status)
+        answer.force_close()
+        return answer
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        log.error("connection-defect", exc_info=kw.get("exc_info"))
+
+
+class EdgeServer(web.Server):
+    """Makes connections and ends those whose head does not come."""
+
+    def __init__(self, handler: Any, *, connections_max: int, **options: Any) -> None:
+        super().__init__(
+            handler,
+            keepalive_timeout=KEEP_ALIVE_SECONDS,
+            lingering_time=2.0,
+            # A compressed body is refused; it must not be unpacked first.
+            auto_decompress=False,
+            access_log=None,
+            **options,
+        )
+        self.connections_max = connections_max
+        self.connections_refused = 0
+
+    def __call__(self) -> RequestHandler:
+        return EdgeProtocol(self, loop=self._loop, **self._kwargs)
+
+    async def end_late_heads(self) -> None:
+        """Close connections whose head is overdue, until cancelled. One look a second over all of
+        them is cheaper than a timer for each request."""
+        while True:
+            await asyncio.sleep(1)
+            overdue = self._loop.time() - HEAD_SECONDS_MAX
+            for connection in self.connections:
+                assert isinstance(connection, EdgeProtocol)
+                since = connection.head_since
+                if since and since < overdue and not connection._request_in_progress:
+                    connection.force_close()
