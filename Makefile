@@ -1,21 +1,36 @@
 # make run: everything on this machine.  make test: all tests.  No root, no Docker needed.
 
-PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+PIP := PIP_USER=0 $(BIN)/python -m pip --disable-pip-version-check --no-input -q
+# A user's own paths would mix other packages into the locked ones.
+unexport PYTHONHOME PYTHONPATH
 
-.PHONY: run test test-all check bench lock clean
+# The first of these that is new enough; `make run PYTHON=python3.12` says otherwise.
+PYTHON ?= $(shell for each in python3 python3.13 python3.12 python3.11; do \
+	$$each -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$each && break; \
+	done)
+
+# A venv holds absolute paths: in a checkout that was moved or copied it is made anew.
+ifneq ($(shell cat $(VENV)/.made-at 2>/dev/null),$(CURDIR))
+$(shell rm -f $(VENV)/.made-at $(VENV)/.run-installed $(VENV)/.test-installed)
+endif
+
+.PHONY: run test test-slow test-all check bench lock clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.run-installed
-	@$(BIN)/dianzan up
+	@exec $(BIN)/dianzan up
 
 test: $(VENV)/.test-installed
-	@$(BIN)/python -m pytest -m "not slow"
+	@exec $(BIN)/python -m pytest -m "not slow"
+
+# 5: there is no slow test (yet).
+test-slow: $(VENV)/.test-installed
+	@$(BIN)/python -m pytest -m slow || test $$? -eq 5
 
 test-all: $(VENV)/.test-installed
-	@$(BIN)/python -m pytest
+	@exec $(BIN)/python -m pytest
 
 # The gates of the house; CI runs them all.
 check: $(VENV)/.test-installed
@@ -25,7 +40,7 @@ check: $(VENV)/.test-installed
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.run-installed
-	@$(BIN)/python -m loadtest.bench
+	@exec $(BIN)/python -m loadtest.bench
 
 # The lock files, anew from pyproject.toml; uv is needed for this alone.
 LOCK := uv pip compile --universal --generate-hashes --no-header --no-emit-index-url \
@@ -37,19 +52,27 @@ lock:
 clean:
 	rm -rf $(VENV) build *.egg-info
 
-$(VENV)/bin/python:
+# Each marker is made last: what was interrupted before it is done again, from its start.
+$(VENV)/.made-at:
+	@test -n "$(PYTHON)" || { \
+		echo "Python 3.11 or newer is needed and was not found: make $(MAKECMDGOALS) PYTHON=/path/to/python" >&2; \
+		exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-		echo "Python 3.11 or newer is needed; say which: make run PYTHON=python3.12"; exit 1; }
+		echo "$(PYTHON) is not Python 3.11 or newer: say another, as in PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) comes without its module venv." >&2; \
+		echo "On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@echo "Making $(VENV) ..."
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv --clear $(VENV)
+	@echo "$(CURDIR)" > $@
 
-$(VENV)/.run-installed: requirements.txt pyproject.toml | $(VENV)/bin/python
-	@echo "Installing what requirements.txt locks ..."
+$(VENV)/.run-installed: requirements.txt pyproject.toml $(VENV)/.made-at
+	@echo "Installing what requirements.txt locks (a minute or less) ..."
 	@$(PIP) install --require-hashes -r requirements.txt
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/.test-installed: requirements-dev.txt $(VENV)/.run-installed
-	@echo "Installing what requirements-dev.txt locks ..."
+	@echo "Installing what requirements-dev.txt locks (a minute or less) ..."
 	@$(PIP) install --require-hashes -r requirements-dev.txt
 	@touch $@

@@ -1,0 +1,152 @@
+"""The program `dianzan`: finds the package that a command belongs to, and hands over.
+
+Thin on purpose. A command imports its own package and no other's, and `dianzan --help` imports
+none. What went wrong in a way that is not a mistake of ours ends as one line on stderr and exit
+code 2; a mistake of ours keeps its traceback.
+"""
+
+import contextlib
+import importlib
+import os
+import sys
+from collections.abc import Iterator
+from importlib.metadata import version
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+COMMANDS = {
+    "up": ("deploy.local.commands", "Run everything on this machine (begin here)."),
+    "edge": ("voting.commands", "Run one public edge process."),
+    "flush": ("tally.commands", "Run the flusher: journal to Postgres."),
+    "migrate": ("tally.commands", "Bring the database's schema up to date."),
+    "tally": ("tally.commands", "Show a campaign's tally."),
+    "campaign": ("voting.commands", "Import a list of candidates."),
+    "devices": ("voting.commands", "Make device tokens for load tests."),
+}
+"""Command -> module whose `app` has it, and what `dianzan --help` says of it."""
+
+# What may happen to anybody: module -> exceptions whose own text says what to do.
+_ORDINARY = {
+    "voting.keys": ("KeyFileError",),
+    "deploy.local.servers": ("EmbeddedServerError",),
+    "deploy.local.run_folder": ("AlreadyUp",),
+    "deploy.local.listeners": ("PortInUse",),
+    "deploy.local.children": ("ChildFailed",),
+    "voting.edge.app": ("EdgeError",),
+    "voting.intake.importer": ("CannotImport",),
+    "tally.migrate": ("MigrationError",),
+    "asyncpg": ("PostgresError", "InterfaceError"),
+    "redis.exceptions": ("RedisError",),
+}
+
+
+class _Commands(TyperGroup):
+    """The commands of COMMANDS, each imported when it is called."""
+
+    def list_commands(self, _: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, name: str) -> Any:
+        if name not in COMMANDS:
+            return None
+        _let_find_running_servers()
+        owners = importlib.import_module(COMMANDS[name][0]).app
+        owners.rich_markup_mode = None
+        owner = typer.main.get_command(owners)
+        assert isinstance(owner, TyperGroup), "an app of several commands"
+        return owner.get_command(ctx, name)
+
+    def format_commands(self, _: Any, formatter: Any) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dianzan {version('dianzan')}")
+        raise typer.Exit
+
+
+app = typer.Typer(
+    cls=_Commands,
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,  # plain text, and half a second less
+    pretty_exceptions_enable=False,  # they would print local variables, keys among them
+)
+
+
+@app.callback()
+def dianzan(
+    _: bool = typer.Option(
+        False, "--version", is_eager=True, callback=_show_version, help="Show the version."
+    ),
+) -> None:
+    """Dianzan 点赞: a public voting service, from a like to a tally in Postgres.
+
+    Begin with `dianzan up`. `dianzan COMMAND --help` is the manual of a command.
+
+    Settings come from environment variables DIANZAN_*, from a file .env in the working folder, and
+    from the folder that DIANZAN_SECRETS_DIR names. Every command finds the servers of the
+    `dianzan up` that runs on the same DIANZAN_DATA_DIR (default ./data) by itself; elsewhere set
+    DIANZAN_VALKEY_URL and DIANZAN_POSTGRES_DSN.
+    """
+
+
+def main() -> None:
+    """Run the command of sys.argv; the process' exit code tells how it went."""
+    try:
+        app(prog_name="dianzan")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        reasons = list(_ordinary_reasons(error))
+        if not reasons:
+            raise
+        for reason in reasons:
+            with contextlib.suppress(OSError):
+                print(f"dianzan: {reason}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _let_find_running_servers() -> None:
+    """Put the addresses of this data folder's embedded servers where settings are read from.
+
+    An address that is set wins, `dianzan up` itself excepted from all of this: it starts them.
+    """
+    if "up" in sys.argv[1:2] or "--help" in sys.argv:
+        return
+    from deploy.local.run_folder import addresses_of_running_servers
+    from voting.settings import load_settings
+
+    settings = load_settings()
+    if settings.valkey_url and settings.postgres_dsn:
+        return
+    found = addresses_of_running_servers(settings.data_dir)
+    if settings.valkey_url is None and "valkey-server" in found:
+        os.environ["DIANZAN_VALKEY_URL"] = found["valkey-server"]
+    if settings.postgres_dsn is None and "postgres" in found:
+        os.environ["DIANZAN_POSTGRES_DSN"] = found["postgres"]
+
+
+def _ordinary_reasons(error: BaseException) -> Iterator[str]:
+    """What to tell people, a line each; nothing if this error is a mistake of ours."""
+    pydantic = sys.modules.get("pydantic")
+    if pydantic and isinstance(error, pydantic.ValidationError) and error.title == "Settings":
+        for problem in error.errors(include_input=False, include_url=False):
+            setting = "_".join(str(part) for part in problem["loc"][:1]).upper()
+            yield f"DIANZAN_{setting}: {problem['msg']}"
+    elif isinstance(error, OSError) or any(
+        isinstance(error, getattr(sys.modules[module], name))
+        for module, names in _ORDINARY.items()
+        if module in sys.modules
+        for name in names
+    ):
+        # A server's text may be of several lines; its type tells what an empty one means.
+        yield " ".join(str(error).split()) or type(error).__name__
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""`<data>/run`: who runs on this data folder. A lock, and notes for whoever comes after.
+
+    up.lock          held (flock) by the one `dianzan up` of this folder; holds its pid
+    processes.json   name -> pid, create_time and stop signal of each child
+    servers.json     addresses of the embedded servers, for other commands
+
+The lock is the truth, and the kernel drops it with its holder. The notes outlive a kill -9: from
+them the next `up` knows the orphans, each told from a later owner of its pid by its create_time.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from deploy.local.servers import EmbeddedServer, private_folder
+
+_PROCESSES = "processes.json"
+_SERVERS = "servers.json"
+
+
+class AlreadyUp(Exception):
+    """Another `dianzan up` holds this data folder; the message says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """A process that outlived the `up` that started it."""
+
+    name: str
+    process: psutil.Process
+    stop_signal: int
+
+
+def runs(process: psutil.Process) -> bool:
+    """Whether it is more than an entry that nobody has reaped."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+class RunFolder:
+    """The run folder of the one who holds its lock; see `hold_run_folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._notes: dict[str, dict[str, Any]] = {}
+
+    def note(self, name: str, pid: int, stop_signal: int) -> None:
+        """Remember a child that was just started. A crash before this leaves a Python child, which
+        ends by its lifeline, or an embedded server, which `EmbeddedServer.running` finds."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self._notes[name] = {
+                "pid": pid,
+                "create_time": psutil.Process(pid).create_time(),
+                "stop_signal": int(stop_signal),
+            }
+            self._write(_PROCESSES, self._notes)
+
+    def forget(self, name: str) -> None:
+        if self._notes.pop(name, None) is not None:
+            self._write(_PROCESSES, self._notes)
+
+    def note_servers(self, servers: Sequence[EmbeddedServer]) -> None:
+        """Let other commands find the servers."""
+        self._write(
+            _SERVERS,
+            {
+                server.name: {"url": server.url, "socket": str(server.socket_path)}
+                for server in servers
+            },
+        )
+
+    def forget_servers(self) -> None:
+        (self._folder / _SERVERS).unlink(missing_ok=True)
+
+    def orphans(self) -> list[Orphan]:
+        """Those of the last run's children that still live."""
+        found = []
+        for name, held in _read(self._folder / _PROCESSES).items():
+            with contextlib.suppress(psutil.NoSuchProcess, KeyError, TypeError):
+                process = psutil.Process(held["pid"])
+                if process.create_time() == held["create_time"] and runs(process):
+                    found.append(Orphan(name, process, held["stop_signal"]))
+        return found
+
+    def _write(self, name: str, content: dict[str, Any]) -> None:
+        # A full disk costs the note, not the service.
+        with contextlib.suppress(OSError):
+            aside = self._folder / f".{name}"
+            aside.write_text(json.dumps(content, indent=1) + "\n")
+            aside.replace(self._folder / name)
+
+
+@contextlib.contextmanager
+def hold_run_folder(data_dir: Path) -> Iterator[RunFolder]:
+    """The run folder of data_dir, ours alone inside; raises AlreadyUp."""
+    folder = private_folder(data_dir / "run")
+    with (folder / "up.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            pid = lock.read().strip() or "unknown"
+            raise AlreadyUp(
+                f"`dianzan up` runs already on {data_dir}, pid {pid}: "
+                "stop it first, or set another DIANZAN_DATA_DIR"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        # The file stays: to remove it would let two hold a lock on two files of its name.
+        yield RunFolder(folder)
+
+
+def addresses_of_running_servers(data_dir: Path) -> dict[str, str]:
+    """Server name ("valkey-server", "postgres") -> URL of each embedded one that answers."""
+    return {
+        name: held["url"]
+        for name, held in _read(data_dir / "run" / _SERVERS).items()
+        if _answers(held["socket"])
+    }
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What is noted; nothing where nothing is, or where a full disk tore it."""
+    try:
+        content = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _answers(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as line:
+        line.settimeout(1)
+        try:
+            line.connect(path)
+        except OSError:
+            return False
+        return True
