@@ -71,6 +71,10 @@ def valkey_server(servers_folder: Path) -> Iterator[EmbeddedValkey]:
 @pytest.fixture(scope="session")
 def postgres_server(servers_folder: Path) -> Iterator[EmbeddedPostgres]:
     server = EmbeddedPostgres(servers_folder)
+    server.prepare()
+    with (servers_folder / "postgres" / "postgresql.conf").open("a") as config:
+        # Processes are killed here, power is not cut: a test's database need not reach the disk.
+        config.write("fsync = off\n")
     with running(server):
         yield server
 

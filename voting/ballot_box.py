@@ -115,7 +115,7 @@ class BallotBox:
         self.epoch_floor = 0
         """Highest epoch known from Postgres: a store that lost its head starts above it."""
         self.clock_offset_us = 0
-        """The store's clock less ours, as of the last batch."""
+        """The store's clock less ours, as of its last answer."""
 
     @property
     def ready(self) -> bool:
@@ -151,6 +151,7 @@ class BallotBox:
             journal.tally_key(self._shard, campaign_id),
         )
         at_us, epoch, seq, fields = reply
+        self.clock_offset_us = int(at_us) - time.time_ns() // 1000
         sums = dict(zip(fields[::2], map(int, fields[1::2]), strict=True))
         return Snapshot(int(at_us), int(epoch), int(seq), sums)
 

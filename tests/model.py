@@ -1,0 +1,192 @@
+"""The rules of the ballot box in plain Python: what `ballot_box.lua` must do, without its bytes.
+
+Kept as simple as the rules allow, so that a reader can check it against design.md by eye; speed
+does not matter here. Built from antifraud's own pure rules, so that the function is held against
+those too.
+"""
+
+from dataclasses import dataclass, field
+from datetime import date
+
+from antifraud.heuristics import NETWORK_LIMIT_CODE, STORE_WEIGHTS
+from antifraud.limits import take, wait_us
+from antifraud.networks import NetworkClass
+from antifraud.screen import BANDS, SCORE_LIMIT, Decision, conclude
+from voting.ballot import REFUSALS, Outcome
+from voting.ballot_box import FAR_FACTOR
+from voting.campaign import Campaign
+
+GRACE_US = 15 * 60 * 1_000_000
+
+
+@dataclass
+class Tap:
+    """One ballot as the model sees it."""
+
+    device: bytes
+    network: bytes
+    candidate: int
+    click: bytes
+    score: int = 0
+    network_class: int = 0
+
+
+@dataclass
+class Given:
+    """One like that became a vote."""
+
+    candidate: int
+    click: bytes
+    epoch: int
+    seq: int
+
+
+@dataclass
+class Answer:
+    outcome: Outcome
+    again: bool = False
+    position: tuple[int, int] | None = None
+    remaining: int | None = None
+    wait_us: int = 0
+
+
+@dataclass
+class Model:
+    campaign: Campaign
+    challenges: bool = False
+    replid: str | None = None
+    epoch: int = 0
+    seq: int = 0
+    likes: dict[tuple[date, bytes], list[Given]] = field(default_factory=dict)
+    device_free: dict[tuple[date, bytes], int] = field(default_factory=dict)
+    near_free: dict[tuple[date, bytes], int] = field(default_factory=dict)
+    far_free: dict[tuple[date, bytes], int] = field(default_factory=dict)
+    life: dict[bytes, int] = field(default_factory=dict)
+    counted: dict[int, int] = field(default_factory=dict)
+    held: dict[int, int] = field(default_factory=dict)
+    refused: dict[tuple[int, Outcome], int] = field(default_factory=dict)
+    votes: list[tuple[int, int, Tap, int, bytes]] = field(default_factory=list)
+    """(epoch, seq, tap, final score, final reasons)"""
+
+    def cast(self, taps: list[Tap], now_us: int, replid: str) -> list[Answer]:
+        """One batch. A new epoch is kept only if the batch leaves a journal entry."""
+        epoch = self.epoch + (replid != self.replid)
+        left_a_trace = False
+        answers = []
+        for tap in taps:
+            answer = self._cast_one(tap, now_us, epoch)
+            answers.append(answer)
+            is_vote = answer.position is not None and answer.outcome in (
+                Outcome.COUNTED,
+                Outcome.HELD,
+            )
+            left_a_trace |= (is_vote and not answer.again) or answer.outcome in REFUSALS
+        if left_a_trace:
+            self.epoch, self.replid = epoch, replid
+        return answers
+
+    def _cast_one(self, tap: Tap, now: int, epoch: int) -> Answer:
+        window, rules = self.campaign.window, self.campaign.rules
+        day = window.day_at(now)
+        today = self.likes.setdefault((day.date, tap.device), [])
+        yesterday = window.day_at(day.starts_at_us - 1)
+        earlier = self.likes.get((yesterday.date, tap.device), [])
+        recent = [*today, *(earlier if now < day.starts_at_us + GRACE_US else [])]
+
+        for given in recent:
+            if given.click == tap.click:
+                if given.candidate != tap.candidate:
+                    return Answer(Outcome.CLICK_REUSED, remaining=self._remaining(tap, today))
+                return Answer(
+                    Outcome.COUNTED,
+                    again=True,
+                    position=(given.epoch, given.seq),
+                    remaining=self._remaining(tap, today),
+                )
+
+        if now >= window.closes_at_us:
+            return Answer(Outcome.CLOSED, remaining=self._remaining(tap, today))
+        if now < window.opens_at_us:
+            return Answer(Outcome.NOT_OPEN, remaining=self._remaining(tap, today))
+        if self.campaign.paused_because is not None:
+            return Answer(Outcome.PAUSED, remaining=self._remaining(tap, today))
+
+        mine = [given for given in today if given.candidate == tap.candidate]
+        if len(mine) >= rules.likes_per_candidate_per_day:
+            return Answer(
+                Outcome.REPEATED,
+                position=(mine[-1].epoch, mine[-1].seq),
+                remaining=self._remaining(tap, today),
+            )
+        liked = {given.candidate for given in today}
+        spent = (
+            bool(rules.candidates_per_day) and not mine and len(liked) >= rules.candidates_per_day
+        )
+        spent |= bool(rules.likes_per_campaign) and (
+            self.life.get(tap.device, 0) >= rules.likes_per_campaign
+        )
+        if spent:
+            return self._refuse(tap, Outcome.QUOTA_SPENT, today)
+
+        limits = self.campaign.limits
+        far = limits.per_network.times(FAR_FACTOR)
+        device_key, network_key = (day.date, tap.device), (day.date, tap.network)
+        free = (
+            self.device_free.get(device_key, 0),
+            self.far_free.get(network_key, 0),
+            self.near_free.get(network_key, 0),
+        )
+        device_ok, device_next = take(limits.per_device, free[0], now)
+        far_ok, far_next = take(far, free[1], now)
+        near_ok, near_next = take(limits.per_network, free[2], now)
+        if not device_ok:
+            wait = wait_us(limits.per_device, free[0], now)
+            return self._refuse(tap, Outcome.THROTTLED, today, wait)
+        if not far_ok:
+            return self._refuse(tap, Outcome.THROTTLED, today, wait_us(far, free[1], now))
+        if not near_ok and tap.network_class == NetworkClass.DATACENTRE:
+            wait = wait_us(limits.per_network, free[2], now)
+            return self._refuse(tap, Outcome.THROTTLED, today, wait)
+
+        score, reasons = tap.score, bytes(3)
+        if not near_ok:
+            score = min(SCORE_LIMIT, score + STORE_WEIGHTS.network_limit)
+            reasons = bytes((NETWORK_LIMIT_CODE, 0, 0))
+        decision = conclude(score, BANDS, challenges=self.challenges)
+        if not near_ok and decision is not Decision.REFUSE:
+            decision = Decision.HOLD
+        if decision is Decision.REFUSE:
+            return self._refuse(tap, Outcome.REFUSED, today)
+        if decision is Decision.CHALLENGE:
+            return Answer(Outcome.CHALLENGE, remaining=self._remaining(tap, today))
+
+        self.seq += 1
+        today.append(Given(tap.candidate, tap.click, epoch, self.seq))
+        self.device_free[device_key] = device_next
+        self.far_free[network_key] = far_next
+        self.near_free[network_key] = near_next
+        if rules.likes_per_campaign:
+            self.life[tap.device] = self.life.get(tap.device, 0) + 1
+        self.votes.append((epoch, self.seq, tap, score, reasons))
+        held = decision is Decision.HOLD
+        sums = self.held if held else self.counted
+        sums[tap.candidate] = sums.get(tap.candidate, 0) + 1
+        return Answer(
+            Outcome.HELD if held else Outcome.COUNTED,
+            position=(epoch, self.seq),
+            remaining=self._remaining(tap, today),
+        )
+
+    def _refuse(self, tap: Tap, outcome: Outcome, today: list[Given], wait_us: int = 0) -> Answer:
+        key = (tap.candidate, outcome)
+        self.refused[key] = self.refused.get(key, 0) + 1
+        return Answer(outcome, remaining=self._remaining(tap, today), wait_us=wait_us)
+
+    def _remaining(self, tap: Tap, today: list[Given]) -> int | None:
+        rules = self.campaign.rules
+        quotas = []
+        if rules.candidates_per_day:
+            quotas.append(rules.candidates_per_day - len({given.candidate for given in today}))
+        if rules.likes_per_campaign:
+            quotas.append(rules.likes_per_campaign - self.life.get(tap.device, 0))
+        return max(0, min(quotas)) if quotas else None
