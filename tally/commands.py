@@ -1,0 +1,176 @@
+"""This package's commands, for `dianzan` to mount: flush, migrate, tally.
+
+Exit codes: 0 done; 1 the journal or the database is not what it should be; 2 cannot run. What any
+command may meet (a server away, a setting that is wrong) is left to `dianzan` to say.
+"""
+
+import asyncio
+import json
+from typing import Annotated, NoReturn
+
+import asyncpg
+import redis.asyncio as redis
+import typer
+from pydantic import SecretStr
+
+from tally.migrate import migrate as migrate_database
+from tally.tallies import (
+    Tally,
+    TallyError,
+    UnknownCampaign,
+    read_campaign,
+    read_hot_tally,
+    read_tally,
+)
+from voting.settings import Settings, load_settings
+
+app = typer.Typer()
+
+
+@app.callback()
+def _tally_commands() -> None:
+    """Counting likes: from the journal to totals."""
+
+
+@app.command()
+def flush(
+    ready_fd: Annotated[
+        int | None, typer.Option(hidden=True, help="Where `dianzan up` hears that we are ready.")
+    ] = None,
+    lifeline_fd: Annotated[
+        int | None, typer.Option(hidden=True, help="Ends when `dianzan up` does.")
+    ] = None,
+) -> None:
+    """Bring the journal's votes into Postgres, each once, until SIGTERM or Ctrl-C.
+
+    Needs DIANZAN_VALKEY_URL and DIANZAN_POSTGRES_DSN, or a running `dianzan up` on the same data
+    folder. A second one on the same shard stands by and takes over when the first one ends. Where
+    a server is away it waits for it. Prints nothing on stdout; logs go to stderr, metrics are at
+    /metrics on 127.0.0.1:DIANZAN_ADMIN_PORT.
+    """
+    # The other commands need none of these.
+    import structlog
+    from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
+
+    from tally import flusher
+    from voting import process
+    from voting.journal import JournalError
+
+    settings = load_settings()
+    _address(settings, settings.valkey_url, "DIANZAN_VALKEY_URL")
+    _address(settings, settings.postgres_dsn, "DIANZAN_POSTGRES_DSN")
+    # A child's is any free port: the supervisor has the one of the settings, and asks us.
+    admin_port = settings.admin_port if ready_fd is None else 0
+
+    async def serve(child: process.Child) -> None:
+        registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        try:
+            server, thread = start_http_server(admin_port, "127.0.0.1", registry)
+        except OSError as why:
+            _fail(
+                f"the admin port {admin_port} cannot be opened: {why.strerror}: "
+                "set DIANZAN_ADMIN_PORT (0 = any free)"
+            )
+        try:
+            await flusher.flush(
+                settings,
+                child.stop_event,
+                lambda: child.announce({"admin": f"http://127.0.0.1:{server.server_port}"}),
+                registry,
+            )
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+    try:
+        process.run(serve, log_level=settings.log_level, ready_fd=ready_fd, lifeline_fd=lifeline_fd)
+    except (JournalError, asyncpg.PostgresError) as why:
+        # Not to be waited out, and no traceback: the message says which entry and what is wrong.
+        structlog.get_logger().critical("flusher-failed", why=f"{type(why).__name__}: {why}")
+        raise typer.Exit(1) from None
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database up to date, and print what was applied, a name a line.
+
+    Needs DIANZAN_POSTGRES_DSN, or a running `dianzan up` on the same data folder (which has
+    migrated already). May be run at any time and by several at once.
+    """
+    settings = load_settings()
+    dsn = _address(settings, settings.postgres_dsn, "DIANZAN_POSTGRES_DSN")
+    for name in asyncio.run(migrate_database(dsn)):
+        typer.echo(name)
+
+
+@app.command()
+def tally(
+    campaign: Annotated[str, typer.Option(help="Id of the campaign.")],
+    json_: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
+    hot: Annotated[
+        bool, typer.Option("--hot", help="Out of the hot state, where a like is at once.")
+    ] = False,
+) -> None:
+    """Print a campaign's tally: received = counted + held + struck + refused, and the likes of
+    every candidate.
+
+    Out of Postgres, where a like is within 5 seconds; `as_of` is the moment up to which nothing
+    is missing. Needs DIANZAN_POSTGRES_DSN, with --hot DIANZAN_VALKEY_URL too, or a running
+    `dianzan up` on the same data folder.
+    """
+    settings = load_settings()
+    dsn = _address(settings, settings.postgres_dsn, "DIANZAN_POSTGRES_DSN")
+    valkey_url = _address(settings, settings.valkey_url, "DIANZAN_VALKEY_URL") if hot else None
+    try:
+        found = asyncio.run(_read(dsn, valkey_url, campaign))
+    except UnknownCampaign as why:
+        _fail(str(why.args[0]))
+    except TallyError as why:
+        typer.echo(f"dianzan: {why}", err=True)
+        raise typer.Exit(1) from None
+    except asyncpg.UndefinedTableError:
+        _fail("the database is not migrated: run `dianzan migrate`")
+    typer.echo(json.dumps(found.as_json(), ensure_ascii=False) if json_ else _table(found))
+
+
+async def _read(dsn: str, valkey_url: str | None, campaign_id: str) -> Tally:
+    if valkey_url is None:
+        return await read_tally(dsn, campaign_id)
+    connection = await asyncpg.connect(dsn)
+    try:
+        campaign = await read_campaign(connection, campaign_id)
+    finally:
+        await connection.close()
+    async with redis.Redis.from_url(valkey_url) as valkey:
+        return await read_hot_tally(valkey, campaign)
+
+
+def _table(found: Tally) -> str:
+    """For eyes."""
+    width = max(map(len, (*found.counts, "candidate")))
+    return "\n".join(
+        (
+            f"{found.campaign}, as of {found.as_of.isoformat(' ', timespec='seconds')}",
+            f"received {found.received:,} = counted {found.counted:,} + held {found.held:,} "
+            f"+ struck {found.struck:,} + refused {found.refused:,}",
+            "",
+            f"{'candidate':<{width}}  {'likes':>11}",
+            *(f"{id_:<{width}}  {likes:>11,}" for id_, likes in found.counts.items()),
+        )
+    )
+
+
+def _address(settings: Settings, address: SecretStr | None, variable: str) -> str:
+    if address is None:
+        _fail(
+            f"`dianzan up` is not running on the data folder {settings.data_dir}, and {variable} "
+            "is not set"
+        )
+    return address.get_secret_value()
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"dianzan: {message}", err=True)
+    raise typer.Exit(2)
