@@ -44,7 +44,7 @@ def prefixes_of(address: str) -> Prefixes:
             packed = socket.inet_pton(socket.AF_INET6, address.partition("%")[0])
             if packed[:12] == _MAPPED_IPV4:
                 packed = packed[12:]
-    except (OSError, UnicodeError) as why:
+    except (OSError, ValueError) as why:
         raise ValueError(f"{address!r} is no IP address") from why
     if len(packed) == 4:
         return Prefixes(b"\4" + packed, b"\4" + packed[:3])

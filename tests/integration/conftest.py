@@ -66,8 +66,8 @@ class RunningEdge:
         async def shown():
             url = f"{self.url}/v1/campaigns/{campaign_id}/counts"
             async with self.http.get(url) as answer:
-                body = await answer.json()
-            counts = body["counts"] or {}
+                body = await answer.json(content_type=None)
+            counts = body.get("counts") or {}
             return all(counts.get(key) == n for key, n in wanted.items())
 
         await wait_until_async(shown, what=f"counts {wanted}")

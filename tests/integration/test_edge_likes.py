@@ -236,8 +236,10 @@ async def test_only_the_portals_pages_and_our_own_may_like(edge, origin, status,
 async def test_ballots_of_another_day_than_the_stores_are_cast_on_the_stores_day(edge, postgres):
     """Midnight between edge and store: nothing is lost, nothing lands on a wrong day."""
     box = edge.parts.ballot_box
-    await postgres.execute("UPDATE campaigns SET opens_at = now() - interval '50 days',"
-                           " closes_at = now() + interval '50 days'")
+    await postgres.execute(
+        "UPDATE campaigns SET opens_at = now() - interval '50 days',"
+        " closes_at = now() + interval '50 days'"
+    )
     await postgres.execute("UPDATE catalog SET version = version + 1")
 
     async def reloaded():
@@ -273,7 +275,7 @@ async def test_client_that_hangs_up_in_mid_batch_hurts_nobody_else(edge):
 
     async def hang_up(token):
         body = body_of(token=token, campaign="spring", candidate="c001", click="click-gone")
-        reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
+        _, writer = await asyncio.open_connection("127.0.0.1", edge.port)
         writer.write(
             b"POST /v1/likes HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\n"
             b"Content-Length: %d\r\n\r\n%b" % (len(body), body)

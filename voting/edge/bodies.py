@@ -58,12 +58,13 @@ async def read_body(
         return problem("wrong-media-type", detail="accepted: " + ", ".join(types))
     length = request.content_length
     if length is not None and length > BODY_BYTES_MAX:
-        return _refuse_rest(problem("too-large", detail=f"at most {BODY_BYTES_MAX} bytes"))
+        return _too_large()
     content = request.content
     try:
         if content.is_eof():
             # It came with the head, as nearly every body does: no timer, no task switch.
-            return content.read_nowait()
+            body = content.read_nowait()
+            return body if len(body) <= BODY_BYTES_MAX else _too_large()
         async with asyncio.timeout(BODY_SECONDS_MAX):
             body = await content.read(BODY_BYTES_MAX + 1)
             while not content.is_eof() and len(body) <= BODY_BYTES_MAX:
@@ -73,7 +74,7 @@ async def read_body(
     except web.RequestPayloadError:
         return _refuse_rest(problem("malformed", detail="the body is not what its head announced"))
     if len(body) > BODY_BYTES_MAX:
-        return _refuse_rest(problem("too-large", detail=f"at most {BODY_BYTES_MAX} bytes"))
+        return _too_large()
     return body
 
 
@@ -86,6 +87,10 @@ def parse(validate: Callable[[bytes], Parsed], body: bytes) -> Parsed | web.Resp
         first = why.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         return problem("malformed", detail=f"{where}: {first['msg']}" if where else first["msg"])
+
+
+def _too_large() -> web.Response:
+    return _refuse_rest(problem("too-large", detail=f"at most {BODY_BYTES_MAX} bytes"))
 
 
 def _refuse_rest(answer: web.Response) -> web.Response:

@@ -38,7 +38,9 @@ class EdgeProtocol(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        # A head is awaited from its first byte on, until the request that it begins is there.
+        # A head is awaited from its first byte on, until the request that it begins is there. One
+        # that begins in the same segment as an earlier request's end is not seen to begin: the
+        # keep-alive's end bounds it.
         if self._messages or self._request_in_progress:
             self.head_since = 0.0
         elif not self.head_since:

@@ -1,0 +1,295 @@
+"""What the public and the portal read: campaigns, candidates, counts, cards, devices, receipts."""
+
+import asyncio
+import re
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from aiohttp import CookieJar
+
+from tests.campaigns import add_campaign
+from tests.conftest import wait_until_async
+
+ZONE = ZoneInfo("Asia/Shanghai")
+
+
+async def get(edge, path, **options):
+    async with edge.http.get(f"{edge.url}{path}", **options) as answer:
+        return answer, await answer.read()
+
+
+async def test_campaign_says_its_rules_window_and_the_servers_time(edge):
+    async with edge.http.get(f"{edge.url}/v1/campaigns/spring") as answer:
+        body = await answer.json()
+        assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    assert body["title"] == "春天的活动"
+    assert body["rules"]["candidates_per_day"] == 3
+    assert body["rules"]["likes_per_campaign"] is None
+    assert body["counts"] == "live"
+    opens, now, closes = (
+        datetime.fromisoformat(body[key]) for key in ("opens_at", "server_time", "closes_at")
+    )
+    assert opens < now < closes
+    assert now.utcoffset() == timedelta(hours=8)
+
+
+async def test_candidates_come_listed_or_in_an_order_that_a_seed_fixes(edge):
+    async def ids(query):
+        async with edge.http.get(f"{edge.url}/v1/campaigns/spring/candidates{query}") as answer:
+            return [candidate["id"] for candidate in (await answer.json())["candidates"]]
+
+    listed = await ids("")
+    assert listed == ["c001", "c002", "c003", "c004", "c005"]
+    orders = {tuple(await ids(f"?order=random&seed={n}")) for n in range(20)}
+    assert len(orders) > 5
+    assert await ids("?order=random&seed=7") == await ids("?order=random&seed=7")
+    assert all(sorted(order) == listed for order in orders)
+
+
+async def test_withdrawn_candidate_is_neither_shown_nor_liked(edge, postgres):
+    await postgres.execute("UPDATE candidates SET withdrawn_at = now() WHERE id = 'c002'")
+    await postgres.execute("UPDATE catalog SET version = version + 1")
+
+    async def gone():
+        _, body = await get(edge, "/v1/campaigns/spring/candidates")
+        return b"c002" not in body
+
+    await wait_until_async(gone, seconds=2, what="a change of the catalog")
+    assert (await edge.like(await edge.token(), "c002"))[0] == 404
+
+
+async def test_counts_have_every_candidate_and_an_etag(edge):
+    answer, _ = await get(edge, "/v1/campaigns/spring/counts")
+    assert answer.status == 200
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    assert "max-age" in answer.headers["Cache-Control"]
+    unchanged, body = await get(
+        edge, "/v1/campaigns/spring/counts", headers={"If-None-Match": answer.headers["ETag"]}
+    )
+    assert (unchanged.status, body) == (304, b"")
+    await edge.like(await edge.token())
+    await edge.wait_for_counts("spring", {"c001": 1, "c005": 0})
+    changed, _ = await get(
+        edge, "/v1/campaigns/spring/counts", headers={"If-None-Match": answer.headers["ETag"]}
+    )
+    assert changed.status == 200
+
+
+@pytest.mark.parametrize("mode", ["daily", "after-close", "staff"])
+async def test_hidden_counts_are_hidden_on_every_path(edge, postgres, mode):
+    at = (datetime.now(ZONE) + timedelta(hours=1)).strftime("%H:%M")
+    await add_campaign(
+        postgres,
+        "blind",
+        rules={"counts": mode, "counts_daily_at": at},
+        opens_at=datetime.now(UTC) - timedelta(minutes=5),
+    )
+    await edge.wait_for_campaign("blind")
+    token = await edge.token("blind")
+
+    async def known():
+        return (await get(edge, "/v1/campaigns/blind/counts"))[0].status == 200
+
+    await wait_until_async(known)
+    for n in (1, 2):
+        status, body = await edge.like(token, f"c00{n}", campaign="blind")
+        assert status == 201
+        assert "likes" not in body
+    _, again = await edge.like(token, "c001", campaign="blind")
+    assert again["outcome"] == "repeated"
+    assert "likes" not in again
+    await edge.parts.board.refresh()
+    async with edge.http.get(f"{edge.url}/v1/campaigns/blind/counts") as answer:
+        counts = await answer.json()
+    assert counts["counts"] is None
+    if mode == "staff":
+        assert counts["visible_from"] is None
+    else:
+        visible_from = datetime.fromisoformat(counts["visible_from"])
+        campaign = edge.parts.catalog.campaigns["blind"]
+        if mode == "after-close":
+            assert visible_from == campaign.window.closes_at
+        else:
+            assert visible_from.strftime("%H:%M") == at
+            assert visible_from > datetime.now(UTC)
+    _, image = await get(edge, "/v1/campaigns/blind/counts/c001.svg")
+    assert "–" in image.decode()
+    _, card = await get(edge, "/embed/v1/card/blind/c001")
+    assert not re.search(r">\s*[12]\s*<", card.decode())
+
+
+async def test_daily_counts_are_those_of_the_last_publication_hour(edge, postgres, valkey):
+    now = datetime.now(ZONE)
+    hour = now.replace(second=0, microsecond=0) - timedelta(minutes=2)
+    number = await add_campaign(
+        postgres,
+        "daily",
+        rules={"counts": "daily", "counts_daily_at": hour.strftime("%H:%M")},
+        opens_at=now - timedelta(days=2),
+    )
+    for minutes, counted in ((-60, 40), (-1, 2), (0, 500), (1, 500)):
+        await postgres.execute(
+            "INSERT INTO minutes VALUES ($1, $2, 1, $3, 7)",
+            number,
+            hour + timedelta(minutes=minutes),
+            counted,
+        )
+    await edge.wait_for_campaign("daily")
+    await edge.parts.board.refresh()
+    # The database does not have all before the hour yet: nothing is published.
+    async with edge.http.get(f"{edge.url}/v1/campaigns/daily/counts") as answer:
+        assert (await answer.json())["counts"] is None
+    await postgres.execute("INSERT INTO watermarks VALUES (0, 1, 1, 1, $1)", hour)
+    await edge.wait_for_counts("daily", {"c001": 42, "c002": 0})
+    status, body = await edge.like(await edge.token("daily"), campaign="daily")
+    assert (status, body["likes"]) == (201, 43)
+    _, body = await edge.like(await edge.token("daily"), campaign="daily")
+    assert body["likes"] == 43
+
+
+async def test_counts_after_the_close_are_shown(edge, postgres):
+    await add_campaign(
+        postgres,
+        "over",
+        rules={"counts": "after-close"},
+        opens_at=datetime.now(UTC) - timedelta(days=2),
+        closes_at=datetime.now(UTC) - timedelta(hours=1),
+    )
+    await edge.wait_for_campaign("over")
+    await edge.wait_for_counts("over", {"c001": 0})
+
+
+async def test_device_state_knows_what_was_liked_today(edge):
+    token = await edge.token()
+    await edge.like(token, "c002")
+    body = {"token": token, "campaign": "spring"}
+    async with edge.http.post(f"{edge.url}/v1/devices/state", json=body) as answer:
+        assert await answer.json() == {"liked": ["c002"], "remaining_today": 2}
+    for wrong, status in (
+        ({"token": "x", "campaign": "spring"}, 401),
+        ({"token": token, "campaign": "none"}, 404),
+        ({"token": token}, 400),
+        ({"token": 1, "campaign": "spring"}, 400),
+    ):
+        async with edge.http.post(f"{edge.url}/v1/devices/state", json=wrong) as answer:
+            assert answer.status == status
+
+
+async def test_devices_answer_portals_and_refuse_strangers(edge):
+    for origin, status in (("https://www.example.cn", 201), ("https://evil.example", 403)):
+        async with edge.http.post(
+            f"{edge.url}/v1/devices", json={"campaign": "spring"}, headers={"Origin": origin}
+        ) as answer:
+            assert answer.status == status
+            allowed = answer.headers.get("Access-Control-Allow-Origin")
+            assert allowed == (origin if status == 201 else None)
+        async with edge.http.options(
+            f"{edge.url}/v1/devices",
+            headers={"Origin": origin, "Access-Control-Request-Method": "POST"},
+        ) as answer:
+            assert answer.status == (204 if status == 201 else 403)
+
+
+async def test_card_form_works_without_javascript_and_remembers_its_device(edge):
+    path = "/embed/v1/card/spring/c001"
+    answer, page = await get(edge, path)
+    assert (
+        "frame-ancestors 'self' https://www.example.cn" in answer.headers["Content-Security-Policy"]
+    )
+    assert "Set-Cookie" not in answer.headers
+    click = re.search(rb'name="click"\s+value="([^"]+)"', page)[1].decode()
+
+    async def press(click, cookie=None, origin=edge.url):
+        headers = {"Origin": origin} | ({"Cookie": cookie} if cookie else {})
+        async with edge.http.post(
+            f"{edge.url}{path}", data={"click": click}, headers=headers, allow_redirects=False
+        ) as answer:
+            return answer.status, answer.headers
+
+    status, headers = await press(click)
+    assert status == 303
+    assert headers["Location"] == f"{path}?said=counted"
+    cookie = headers["Set-Cookie"]
+    for attribute in ("Partitioned", "Secure", "SameSite=None", "HttpOnly", "Path=/embed"):
+        assert attribute.lower() in cookie.lower()
+    jar = cookie.partition(";")[0]
+    assert (await press("another-click", jar))[1]["Location"] == f"{path}?said=repeated"
+    assert (await press(click, jar))[1]["Location"] == f"{path}?said=counted"
+    assert (await press("bad click", jar))[0] == 400
+    assert (await press(click, jar, "https://evil.example"))[0] == 403
+    assert (await press(click, jar, "null"))[0] == 403
+    _, page = await get(edge, path, headers={"Cookie": jar})
+    assert "今日已点赞" in page.decode()
+    _, page = await get(edge, f"{path}?said=<script>alert(1)</script>")
+    assert b"alert(1)" not in page
+    assert (await edge.parts.ballot_box.snapshot("spring")).sums == {b"1": 1}
+
+
+async def test_names_cannot_bring_markup_into_a_page(edge, postgres):
+    await postgres.execute("UPDATE candidates SET name = '<b>&\"x', summary = '<script>1</script>'")
+    await postgres.execute("UPDATE catalog SET version = version + 1")
+
+    async def changed():
+        return b"&lt;b&gt;" in (await get(edge, "/embed/v1/card/spring/c001"))[1]
+
+    await wait_until_async(changed)
+    _, page = await get(edge, "/embed/v1/card/spring/c001")
+    assert b"<script>" not in page
+    _, image = await get(edge, "/v1/campaigns/spring/counts/c001.svg")
+    assert b"<b>" not in image
+
+
+async def test_receipt_is_accepted_and_a_made_up_one_is_not(edge):
+    _, body = await edge.like(await edge.token())
+    receipt = body["receipt"]
+    assert (await get(edge, f"/v1/receipts/{receipt}"))[0].status == 202
+    turned = ("A" if receipt[0] != "A" else "B") + receipt[1:]
+    assert (await get(edge, f"/v1/receipts/{turned}"))[0].status == 404
+
+
+async def test_photos_are_served_in_both_forms_for_good(edge, postgres):
+    await postgres.execute("INSERT INTO photos VALUES ('0123456789abcdef', 1, 1, 'webp!', 'jpeg!')")
+    for kind, content in (("webp", b"webp!"), ("jpg", b"jpeg!")):
+        answer, body = await get(edge, f"/v1/photos/0123456789abcdef.{kind}")
+        assert (answer.status, body) == (200, content)
+        assert "immutable" in answer.headers["Cache-Control"]
+
+
+async def test_metrics_count_what_happened(edge):
+    token = await edge.token()
+    await edge.like(token, click="click-metric")
+    await edge.like(token, click="click-metric")
+    await edge.like(token)
+    await edge.like("forged", "c001")
+    async with edge.http.get(f"{edge.child.facts['admin']}/metrics") as answer:
+        text = await answer.text()
+    for line in (
+        'dianzan_ballots_total{outcome="counted"} 2.0',
+        'dianzan_ballots_total{outcome="repeated"} 1.0',
+        "dianzan_clicks_again_total 1.0",
+        'dianzan_requests_refused_total{problem="bad-token"} 1.0',
+        "dianzan_store_connected 1.0",
+    ):
+        assert line in text.splitlines()
+
+
+async def test_edge_goes_on_while_the_database_is_away(
+    edge, postgres, postgres_dsn, postgres_server
+):
+    """Likes need the store alone; what changes in the database is seen when it is back."""
+    token = await edge.token()
+    catalog = edge.parts.catalog
+    pool = catalog._pool
+    await pool.expire_connections()
+    pool.terminate()
+    assert (await edge.like(token))[0] == 201
+    await asyncio.sleep(0)
+    assert (await get(edge, "/v1/campaigns/spring/candidates"))[0].status == 200
+
+
+async def test_cookie_is_never_set_by_the_vote_api(edge):
+    edge.http._cookie_jar = CookieJar(unsafe=True)
+    token = await edge.token()
+    await edge.like(token)
+    assert not list(edge.http.cookie_jar)

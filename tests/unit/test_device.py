@@ -1,0 +1,152 @@
+"""Device tokens, receipts, keys and pseudonyms: what cannot be made without a key."""
+
+import json
+from datetime import UTC, date, datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from antifraud.networks import prefixes_of
+from voting.ballot import Position
+from voting.campaign import Campaign, VotingWindow
+from voting.device import TOKEN_LENGTH, Mint
+from voting.keys import KeyFileError, Keys
+from voting.pseudonyms import Pseudonyms
+from voting.receipt import Receipts
+
+ZONE = ZoneInfo("Asia/Shanghai")
+WINDOW = VotingWindow(datetime(2026, 1, 1, tzinfo=ZONE), datetime(2027, 1, 1, tzinfo=ZONE), ZONE)
+CAMPAIGN = Campaign(1, "one", "", WINDOW)
+OTHER = Campaign(2, "two", "", WINDOW)
+KEYS = Keys({1: b"a" * 32}, b"r" * 32, b"p" * 32)
+NOW = 1_800_000_000.5
+
+
+def test_token_carries_what_it_was_issued_with():
+    token = Mint(KEYS).issue(CAMPAIGN, NOW, level=1)
+    assert len(token) == TOKEN_LENGTH
+    read = Mint(KEYS).verify(token, CAMPAIGN, NOW)
+    assert (read.issued_at, read.campaign, read.level, read.shard) == (int(NOW), 1, 1, 0)
+
+
+def test_two_tokens_are_two_devices():
+    mint = Mint(KEYS)
+    tokens = [mint.issue(CAMPAIGN, NOW) for _ in range(100)]
+    assert len({mint.verify(token, CAMPAIGN, NOW).device_id for token in tokens}) == 100
+
+
+def test_token_of_another_campaign_key_or_time_is_refused():
+    token = Mint(KEYS).issue(CAMPAIGN, NOW)
+    assert Mint(KEYS).verify(token, OTHER, NOW) is None
+    assert Mint(Keys({1: b"b" * 32}, b"r" * 32, b"p" * 32)).verify(token, CAMPAIGN, NOW) is None
+    assert Mint(KEYS).verify(token, CAMPAIGN, NOW - 3_600) is None
+
+
+def test_previous_key_is_accepted_and_a_retired_one_is_not():
+    token = Mint(KEYS).issue(CAMPAIGN, NOW)
+    both = Keys({1: b"a" * 32, 2: b"b" * 32}, b"r" * 32, b"p" * 32)
+    assert Mint(both).verify(token, CAMPAIGN, NOW)
+    assert Mint(both).verify(Mint(both).issue(CAMPAIGN, NOW), CAMPAIGN, NOW)
+    only_new = Keys({2: b"b" * 32}, b"r" * 32, b"p" * 32)
+    assert Mint(only_new).verify(token, CAMPAIGN, NOW) is None
+
+
+@given(st.text(max_size=80))
+def test_no_text_verifies_by_chance_or_raises(text):
+    assert Mint(KEYS).verify(text, CAMPAIGN, NOW) is None
+
+
+@given(st.text(alphabet="ABCDwxyz0189-_+/=", min_size=TOKEN_LENGTH, max_size=TOKEN_LENGTH))
+def test_no_text_of_the_right_length_verifies(text):
+    assert Mint(KEYS).verify(text, CAMPAIGN, NOW) is None
+
+
+def test_token_has_one_spelling():
+    token = Mint(KEYS).issue(CAMPAIGN, NOW)
+    for other in (token.replace("-", "+"), token.replace("_", "/"), token + "=", token + "\n"):
+        if other != token:
+            assert Mint(KEYS).verify(other, CAMPAIGN, NOW) is None
+
+
+@given(
+    st.integers(0, 255), st.integers(0, 65_535), st.integers(0, 2**40 - 1), st.integers(1, 65_535)
+)
+def test_receipt_opens_to_its_position(shard, epoch, seq, campaign):
+    receipts = Receipts(KEYS)
+    position = Position(shard, epoch, seq)
+    receipt = receipts.seal(position, campaign)
+    assert len(receipt) == 22
+    assert receipts.seal(position, campaign) == receipt
+    assert receipts.open(receipt) == (campaign, position)
+    assert Receipts(Keys({1: b"a" * 32}, b"s" * 32, b"p" * 32)).open(receipt) is None
+
+
+@given(st.text(max_size=30))
+def test_made_up_receipt_opens_to_nothing(text):
+    assert Receipts(KEYS).open(text) is None
+
+
+def test_neighbouring_positions_have_unlike_receipts():
+    receipts = Receipts(KEYS)
+    one, two = (receipts.seal(Position(0, 1, seq), 1) for seq in (1, 2))
+    assert sum(a == b for a, b in zip(one, two, strict=True)) < 8
+
+
+def test_keys_are_made_once_closed_to_others_and_never_shown(tmp_path):
+    path = tmp_path / "secrets" / "keys.json"
+    with pytest.raises(KeyFileError, match="no key file"):
+        Keys.load(path)
+    keys = Keys.load_or_make(path)
+    assert Keys.load_or_make(path) == keys == Keys.load(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert [item.name for item in path.parent.iterdir()] == ["keys.json"]
+    assert keys.receipt.hex() not in repr(keys)
+    assert keys.device[1].hex() not in repr(keys)
+
+
+@pytest.mark.parametrize(
+    "damage", ["", "{}", "[]", "null", '{"device": {"1": "zz"}}', "short", "id"]
+)
+def test_damaged_key_file_is_said_without_quoting_it(tmp_path, damage):
+    path = tmp_path / "keys.json"
+    secret = "ab" * 32
+    if damage == "short":
+        damage = json.dumps({"device": {"1": secret[:-2]}, "receipt": secret, "pseudonym": secret})
+    if damage == "id":
+        damage = json.dumps({"device": {"256": secret}, "receipt": secret, "pseudonym": secret})
+    path.write_text(damage)
+    with pytest.raises(KeyFileError, match="damaged") as caught:
+        Keys.load(path)
+    assert "abab" not in str(caught.value)
+
+
+def test_pseudonyms_differ_by_campaign_day_and_key():
+    days = [date(2026, 7, 1), date(2026, 7, 2)]
+    pseudonyms = Pseudonyms(KEYS)
+    pseudonyms.learn_days({days[0]: b"1" * 32, days[1]: b"2" * 32})
+    device = b"d" * 12
+    assert pseudonyms.device(device, "one") != pseudonyms.device(device, "two")
+    here = prefixes_of("1.2.3.4")
+    assert pseudonyms.networks(here, days[0]) != pseudonyms.networks(here, days[1])
+    near = prefixes_of("1.2.3.5")
+    assert pseudonyms.networks(here, days[0])[0] != pseudonyms.networks(near, days[0])[0]
+    assert pseudonyms.networks(here, days[0])[1] == pseudonyms.networks(near, days[0])[1]
+    # The database was away for days: the newest key before the day goes on.
+    later = date(2026, 7, 9)
+    assert pseudonyms.networks(here, later) == pseudonyms.networks(here, days[1])
+    assert pseudonyms.networks(here, date(2026, 6, 1)) == pseudonyms.networks(here, days[0])
+
+
+@given(
+    st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1)),
+    st.sampled_from(["Asia/Shanghai", "Europe/Berlin", "America/St_Johns", "Pacific/Apia"]),
+)
+def test_every_moment_lies_in_its_campaign_day(at, zone):
+    window = VotingWindow(WINDOW.opens_at, WINDOW.closes_at, ZoneInfo(zone))
+    moment_us = int(at.replace(tzinfo=UTC).timestamp()) * 1_000_000
+    day = window.day_at(moment_us)
+    assert day.starts_at_us <= moment_us < day.ends_at_us
+    assert window.day_at(day.ends_at_us).starts_at_us == day.ends_at_us
