@@ -82,7 +82,11 @@ async def _connected(dsn: str | None) -> AsyncIterator[asyncpg.Connection]:
     if dsn is None:
         raise CannotImport("no database: start `dianzan up`, or set DIANZAN_POSTGRES_DSN")
     with _in_plain_words():
-        connection = await asyncpg.connect(dsn, timeout=_CONNECT_SECONDS)
+        try:
+            connection = await asyncpg.connect(dsn, timeout=_CONNECT_SECONDS)
+        except ValueError:
+            # Its text may quote what was taken for a port and is a piece of a password.
+            raise CannotImport("DIANZAN_POSTGRES_DSN is no Postgres DSN") from None
     try:
         yield connection
     finally:
@@ -98,5 +102,4 @@ def _in_plain_words() -> Iterator[None]:
     except TimeoutError:
         raise CannotImport("the database does not answer") from None
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as why:
-        # None of these holds the DSN, which may hold a password.
         raise CannotImport(f"the database: {why}") from None

@@ -87,6 +87,8 @@ _WORDS = {
     "dict_type": "must be a table",
     "string_type": "must be text in quotes",
     "int_type": "must be a whole number",
+    "string_too_short": "is empty",
+    "too_short": "is empty",
     "list_type": "must be a list of texts",
 }
 """Pydantic's error types in words of the file; other errors speak for themselves."""
@@ -231,18 +233,23 @@ class _Portal(_Table):
     origins: list[Origin] = Field([], max_length=100)
 
 
+def _distinct(value: Any) -> Any:
+    if isinstance(value, dict) and len({clean(name) for name in value}) < len(value):
+        raise ValueError("names a channel twice")
+    return value
+
+
+_Channel = Annotated[str, BeforeValidator(_line), Field(min_length=1, max_length=20)]
+_Quota = Annotated[int, Field(ge=1, le=65_535)]
+_Channels = Annotated[dict[_Channel, _Quota] | None, BeforeValidator(_distinct)]
+
+
 class _File(_Table):
     campaign: _Campaign
     rules: _Rules = _Rules()
     limits: _Limits = _Limits()
     portal: _Portal = _Portal()
-    channels: (
-        dict[
-            Annotated[str, BeforeValidator(_line), Field(min_length=1, max_length=20)],
-            Annotated[int, Field(ge=1, le=65_535)],
-        ]
-        | None
-    ) = Field(None, min_length=1, max_length=100)
+    channels: _Channels = Field(None, min_length=1, max_length=100)
 
     def as_manifest(self) -> Manifest:
         campaign = self.campaign

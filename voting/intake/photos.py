@@ -190,7 +190,7 @@ def _decode(source: bytes) -> Image.Image | None:
     """At most card size, upright and in sRGB; None where the header says that it is too large."""
     try:
         image: Image.Image = Image.open(io.BytesIO(source), formats=["JPEG"])
-    except Image.DecompressionBombError:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return None
     if image.width * image.height > PIXELS_MAX:
         return None

@@ -224,7 +224,7 @@ def _records(text: str) -> Iterator[list[str]]:
     number = filled = 0
     try:
         for number, record in enumerate(reader, 1):
-            width = max((i for i, cell in enumerate(record, 1) if cell), default=0)
+            width = max((i for i, cell in enumerate(record, 1) if cell), default=0) if record else 0
             filled += width > 0
             if width > COLUMNS_MAX:
                 raise _Unreadable(f"has more than {COLUMNS_MAX} columns", number)
@@ -272,7 +272,7 @@ def _check_unpacked_size(path: Path) -> None:
                 if member.file_size > left:
                     raise _Unreadable(_TOO_LARGE)
                 counted = copy(member)
-                counted.file_size = left + 1  # zipfile stops there, not at what is claimed
+                counted.file_size = 1 << 62  # else zipfile stops at what is claimed
                 with archive.open(counted) as file:
                     while chunk := file.read(1 << 20):
                         left -= len(chunk)

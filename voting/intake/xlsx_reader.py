@@ -42,11 +42,12 @@ def read(path: str, most_rows: int, most_columns: int) -> dict[str, object]:
         with CalamineWorkbook.from_path(path) as book:
             for name in book.sheet_names[:SHEETS_MAX]:
                 sheet = book.get_sheet_by_name(name)
-                if sheet.total_height > most_rows or sheet.total_width > most_columns:
+                last_row, last_column = sheet.end or (-1, -1)  # from 0
+                if last_row >= most_rows or last_column >= most_columns:
                     return {
-                        "fault": f"sheet {name!r} reaches to row {sheet.total_height}, column "
-                        f"{sheet.total_width}; at most {most_rows} rows and {most_columns} "
-                        "columns are read: copy the list alone into a new file"
+                        "fault": f"sheet {name!r} reaches to row {last_row + 1}, column "
+                        f"{last_column + 1}; at most {most_rows} rows and {most_columns} columns "
+                        "are read: copy the list alone into a new file"
                     }
                 rows = [
                     [text_of(cell) for cell in row]
