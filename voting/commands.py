@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from voting.intake.commands import campaign as campaign_commands
 from voting.settings import load_settings
 
 app = typer.Typer()
@@ -89,4 +90,5 @@ def mint(
     typer.echo(f"{number} tokens for {campaign} in {out}", err=True)
 
 
+app.add_typer(campaign_commands, name="campaign")
 app.add_typer(devices, name="devices")
