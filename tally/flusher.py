@@ -51,6 +51,9 @@ POSTGRES_AWAY = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
+    # A session that the server ended while we were idle: asyncpg stumbles over the message that
+    # it had not asked for.
+    asyncpg.InternalClientError,
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,  # shuts down, starts up, ended our session
     asyncpg.InsufficientResourcesError,  # disk full, too many connections

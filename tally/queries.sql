@@ -22,6 +22,7 @@ VALUES ($1, 0, -1, 0, to_timestamp(0))
 ON CONFLICT (shard) DO NOTHING;
 
 -- name: read_watermark
+-- Where to go on.
 SELECT epoch, entry, seq, at FROM watermarks WHERE shard = $1;
 
 -- name: lock_watermark
@@ -38,6 +39,7 @@ UPDATE watermarks SET epoch = $2, entry = $3, seq = $4, at = $5 WHERE shard = $1
 UPDATE watermarks SET at = $2 WHERE shard = $1 AND at < $2;
 
 -- name: list_partitions
+-- Campaign days that have their table.
 SELECT child.relname AS name
 FROM pg_inherits
 JOIN pg_class child ON child.oid = inhrelid
