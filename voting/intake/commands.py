@@ -25,7 +25,10 @@ def campaigns() -> None:
 @campaign.command("import")
 def import_campaign(
     folder: Annotated[
-        Path, typer.Argument(exists=True, file_okay=False, help="Folder to import, see above.")
+        Path,
+        typer.Argument(
+            exists=True, file_okay=False, metavar="FOLDER", help="Folder to import, see above."
+        ),
     ],
     check: Annotated[
         bool,

@@ -196,11 +196,11 @@ def _decode(source: bytes) -> Image.Image | None:
         return None
     turn = _TURNS.get(_orientation(image))
     width, height = CARD_SIZE
-    # Has the decoder leave out what is not needed: an eighth of each side costs a fifth.
+    # Has the decoder itself shrink it to no less than 1.2 times of what is wanted, by halves.
     image.thumbnail(
         (height, width) if turn in _LYING else (width, height),
         Image.Resampling.LANCZOS,
-        reducing_gap=2.0,
+        reducing_gap=1.2,
     )
     upright = _in_srgb(image)
     return upright if turn is None else upright.transpose(turn)
@@ -211,7 +211,8 @@ def _make_card(upright: Image.Image, photo_id: str, scratch: Path) -> Card:
     plain = Image.new("RGB", upright.size)
     plain.paste(upright)
     webp, jpeg = scratch / f"{photo_id}.webp", scratch / f"{photo_id}.jpg"
-    plain.save(webp, "WEBP", quality=80)
+    # Method 2 of 6 takes half the time of the usual 4, for files 0 to 3 % larger.
+    plain.save(webp, "WEBP", quality=80, method=2)
     plain.save(jpeg, "JPEG", quality=82, progressive=True, optimize=True)
     return Card(photo_id, plain.width, plain.height, webp, jpeg)
 
