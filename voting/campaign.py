@@ -48,14 +48,13 @@ class VotingWindow:
     opens_at: datetime
     closes_at: datetime
     zone: ZoneInfo
+    # Worked out once: every like is held against them.
+    opens_at_us: int = field(init=False, repr=False, compare=False)
+    closes_at_us: int = field(init=False, repr=False, compare=False)
 
-    @property
-    def opens_at_us(self) -> int:
-        return microseconds(self.opens_at)
-
-    @property
-    def closes_at_us(self) -> int:
-        return microseconds(self.closes_at)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "opens_at_us", microseconds(self.opens_at))
+        object.__setattr__(self, "closes_at_us", microseconds(self.closes_at))
 
     def day_at(self, moment_us: int) -> CampaignDay:
         """The campaign day that holds this moment. Days that a clock change makes 23 or 25

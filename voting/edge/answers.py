@@ -67,6 +67,9 @@ def headers(content_type: str, cache_control: str = "no-store") -> CIMultiDict[s
     )
 
 
+_LIKE_HEADERS = headers("application/json; charset=utf-8")
+
+
 def public_headers(content_type: str, cache_control: str) -> CIMultiDict[str]:
     """Headers of public data: any page may read it, so that a CDN keeps one copy."""
     made = headers(content_type, cache_control)
@@ -140,7 +143,7 @@ def like_answer(
             + f'"remaining_today":{remaining}'
             + ("}" if receipt is None else f',"receipt":"{receipt}"}}')
         )
-        made = headers("application/json; charset=utf-8")
+        made = _LIKE_HEADERS.copy()
         if origin is not None:
             allow(made, origin)
         return web.Response(body=body.encode(), status=STATUS[outcome], headers=made)

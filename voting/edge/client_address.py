@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from aiohttp import hdrs, web
 
-from antifraud.networks import Prefixes, prefixes_of
+from antifraud.networks import Prefixes, is_address, prefixes_of
 from voting.settings import Network
 
 
@@ -37,9 +37,7 @@ class ClientAddress:
         entries = ",".join(forwarded_for).split(",")
         while entries and self._is_trusted(address):
             entry = entries.pop().strip()
-            try:
-                ipaddress.ip_address(entry)
-            except ValueError:
+            if not is_address(entry):
                 break
             address = entry
         return address
