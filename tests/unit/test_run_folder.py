@@ -1,0 +1,87 @@
+"""Who runs on a data folder: the lock, and the notes for whoever comes after."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from deploy.local.run_folder import AlreadyUp, addresses_of_running_servers, hold_run_folder
+
+
+@pytest.fixture
+def sleeper():
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        yield process
+        process.kill()
+
+
+def test_a_folder_is_held_by_one_at_a_time_and_the_second_learns_by_whom(tmp_path):
+    with (
+        hold_run_folder(tmp_path),
+        pytest.raises(AlreadyUp, match=f"pid {os.getpid()}"),
+        hold_run_folder(tmp_path),
+    ):
+        pass
+    with hold_run_folder(tmp_path):
+        pass  # free again
+
+
+def test_a_noted_child_that_still_lives_is_an_orphan_of_the_next_run(tmp_path, sleeper):
+    with hold_run_folder(tmp_path) as run:
+        run.note("edge-0", sleeper.pid, signal.SIGTERM)
+    with hold_run_folder(tmp_path) as run:
+        [orphan] = run.orphans()
+    assert (orphan.name, orphan.process.pid) == ("edge-0", sleeper.pid)
+    assert orphan.stop_signal == signal.SIGTERM
+
+
+def test_a_child_that_ended_is_no_orphan_reaped_or_not(tmp_path, sleeper):
+    with hold_run_folder(tmp_path) as run:
+        run.note("edge-0", sleeper.pid, signal.SIGTERM)
+        sleeper.kill()
+        os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)
+        assert run.orphans() == [], "a zombie"
+        sleeper.wait()
+        assert run.orphans() == []
+
+
+def test_a_later_owner_of_a_noted_pid_is_no_orphan(tmp_path, sleeper):
+    with hold_run_folder(tmp_path) as run:
+        run.note("edge-0", sleeper.pid, signal.SIGTERM)
+        notes = tmp_path / "run" / "processes.json"
+        noted = json.loads(notes.read_text())
+        noted["edge-0"]["create_time"] -= 0.01
+        notes.write_text(json.dumps(noted))
+        assert run.orphans() == []
+
+
+@pytest.mark.parametrize("torn", ["", "{", "[]", '{"edge-0": 1}', '{"edge-0": {"pid": "x"}}'])
+def test_torn_notes_name_nobody(tmp_path, torn):
+    with hold_run_folder(tmp_path) as run:
+        (tmp_path / "run" / "processes.json").write_text(torn)
+        assert run.orphans() == []
+
+
+def test_a_server_is_found_only_while_it_answers(tmp_path):
+    class Server:
+        name = "valkey-server"
+        url = f"unix://{tmp_path}/v.sock"
+        socket_path = tmp_path / "v.sock"
+
+    with hold_run_folder(tmp_path) as run:
+        assert addresses_of_running_servers(tmp_path) == {}
+        run.note_servers([Server])
+        assert addresses_of_running_servers(tmp_path) == {}
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(Server.socket_path))
+            listener.listen()
+            assert addresses_of_running_servers(tmp_path) == {"valkey-server": Server.url}
+        assert addresses_of_running_servers(tmp_path) == {}
+
+
+def test_a_folder_that_is_not_there_has_no_servers(tmp_path):
+    assert addresses_of_running_servers(tmp_path / "nowhere") == {}
