@@ -2,6 +2,8 @@
 
 migrate.py   numbered SQL files -> the database's schema
 flusher.py   journal -> Postgres, exactly once
-store.py     every SQL statement of this package, from queries.sql
+rows.py      journal entries -> rows and sums, no I/O
+store.py     one shard's side of Postgres; every SQL statement of this package is in queries.sql
 tallies.py   Tally: received = counted + held + struck + refused
+commands.py  dianzan flush | migrate | tally
 """

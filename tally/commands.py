@@ -1,7 +1,7 @@
 """This package's commands, for `dianzan` to mount: flush, migrate, tally.
 
-Exit codes: 0 done; 1 the journal or the database is not what it should be; 2 cannot run. What any
-command may meet (a server away, a setting that is wrong) is left to `dianzan` to say.
+Exit codes: 0 done; 1 the journal, or what was made of it, is not what it should be; 2 cannot run.
+What any command may meet (a server away, a setting that is wrong) is left to `dianzan` to say.
 """
 
 import asyncio
@@ -85,7 +85,13 @@ def flush(
             thread.join()
 
     try:
-        process.run(serve, log_level=settings.log_level, ready_fd=ready_fd, lifeline_fd=lifeline_fd)
+        process.run(
+            serve,
+            process="flush",
+            log_level=settings.log_level,
+            ready_fd=ready_fd,
+            lifeline_fd=lifeline_fd,
+        )
     except (JournalError, asyncpg.PostgresError) as why:
         # Not to be waited out, and no traceback: the message says which entry and what is wrong.
         structlog.get_logger().critical("flusher-failed", why=f"{type(why).__name__}: {why}")
