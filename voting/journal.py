@@ -235,5 +235,27 @@ def network_key(shard: int, campaign_id: str, day: date) -> str:
     return f"{{s{shard}}}:net:{campaign_id}:{day.isoformat()}"
 
 
+class DayKey(NamedTuple):
+    """What the name of a day's hash says."""
+
+    kind: str
+    """"day" or "net"."""
+    campaign_id: str
+    date: date
+
+
+def parse_day_key(key: str) -> DayKey | None:
+    """Of `day_key` and `network_key`; None for any other key."""
+    _, _, rest = key.partition(":")
+    kind, _, rest = rest.partition(":")
+    campaign_id, _, day = rest.rpartition(":")
+    if kind not in ("day", "net"):
+        return None
+    try:
+        return DayKey(kind, campaign_id, date.fromisoformat(day))
+    except ValueError:
+        return None
+
+
 def life_key(shard: int, campaign_id: str) -> str:
     return f"{{s{shard}}}:life:{campaign_id}"

@@ -25,7 +25,7 @@ from voting.process import Child
 from voting.pseudonyms import Pseudonyms
 from voting.receipt import Receipts
 from voting.settings import Settings
-from voting.store_line import StoreLine
+from voting.store_line import StoreDown, StoreLine
 
 log = structlog.get_logger()
 
@@ -81,9 +81,11 @@ async def _no_route(request: web.Request) -> web.Response:
     return answer
 
 
-async def run_edge(settings: Settings, listening: socket.socket | None, child: Child) -> None:
+async def run_edge(
+    settings: Settings, listening: socket.socket | None, child: Child, *, admin_port: int = 0
+) -> None:
     """Serve until `child.stop_event`; then drain. `listening` is the supervisor's socket, None =
-    open one."""
+    open one. /metrics is on the loopback's `admin_port`, 0 = any free."""
     if settings.valkey_url is None or settings.postgres_dsn is None:
         raise EdgeError(
             "the edge needs a store and a database: `dianzan up` is not running on "
@@ -129,7 +131,8 @@ async def run_edge(settings: Settings, listening: socket.socket | None, child: C
         ):
             await stack.enter_async_context(_running(background))
         await _until_ready(edge, child)
-        admin_url = await stack.enter_async_context(_admin_site(edge))
+        await _warn_of_a_careless_store(line)
+        admin_url = await stack.enter_async_context(_admin_site(edge, admin_port))
         server = await stack.enter_async_context(_public_site(edge, listening))
         metrics.gauges |= {
             "dianzan_connections": ("Open connections.", lambda: len(server.connections)),
@@ -174,6 +177,19 @@ async def _until_ready(edge: Edge, child: Child) -> None:
             await edge.board.refresh()
 
 
+async def _warn_of_a_careless_store(line: StoreLine) -> None:
+    """Say it where a store of the operator's own would break our promise of durability."""
+    for setting, needed, harm in (
+        ("appendfsync", b"always", "a like that was answered can be lost with the power"),
+        ("appendonly", b"yes", "every like is lost when the store restarts"),
+        ("maxmemory-policy", b"noeviction", "a full store forgets who voted"),
+    ):
+        with contextlib.suppress(StoreDown):  # away, or CONFIG is not for us: nothing is known
+            held = await line.ask("CONFIG", "GET", setting)
+            if held and held[1] != needed:
+                log.warning("store-careless", setting=setting, needed=needed.decode(), harm=harm)
+
+
 @contextlib.asynccontextmanager
 async def _public_site(edge: Edge, listening: socket.socket | None) -> AsyncIterator[EdgeServer]:
     settings = edge.settings
@@ -205,8 +221,8 @@ async def _public_site(edge: Edge, listening: socket.socket | None) -> AsyncIter
 
 
 @contextlib.asynccontextmanager
-async def _admin_site(edge: Edge) -> AsyncIterator[str]:
-    """/metrics on a loopback port of this process's own; the supervisor gathers them."""
+async def _admin_site(edge: Edge, port: int) -> AsyncIterator[str]:
+    """/metrics on a loopback port of this process's own; a supervisor gathers them."""
 
     async def get_metrics(_: web.Request) -> web.Response:
         return web.Response(
@@ -218,7 +234,7 @@ async def _admin_site(edge: Edge) -> AsyncIterator[str]:
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", port)
         await site.start()
         host, port = runner.addresses[0][:2]
         yield f"http://{host}:{port}"
