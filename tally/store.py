@@ -4,7 +4,6 @@
 """
 
 import re
-from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -33,8 +32,7 @@ class JournalConflict(JournalError):
     what it was; nobody but a person can say which. Nothing was written."""
 
 
-@dataclass(frozen=True, slots=True)
-class Watermark:
+class Watermark(NamedTuple):
     """How far one shard's journal is in the database. All of it commits with the rows."""
 
     epoch: int
@@ -107,11 +105,12 @@ class ShardStore:
         try:
             async with self._connection.transaction():
                 row = await self._connection.fetchrow(SQL["lock_watermark"], self._shard)
-                watermark = start = _watermark(row)
+                watermark = _watermark(row)
+                flushed = watermark.id
                 replayed = 0
                 for placed in batch.placed:
                     self._check_place(placed)
-                    if placed.id <= start.id:
+                    if placed.id <= flushed:
                         await self._compare(placed)
                         replayed += 1
                         continue
@@ -125,7 +124,7 @@ class ShardStore:
         except asyncpg.UniqueViolationError as why:
             # Behind the watermark, yet there already: somebody else's row under our position.
             raise JournalConflict(
-                f"shard {self._shard}: a vote after the watermark {start.id} is in the database "
+                f"shard {self._shard}: a vote after the watermark {flushed} is in the database "
                 f"already: {why.detail}"
             ) from why
         return Added(watermark, new.votes, gaps)
@@ -239,14 +238,8 @@ def follow(watermark: Watermark, placed: Placed) -> tuple[Watermark, Gap | None]
             gap = Gap(watermark.id, id_, entry.first_seq - watermark.seq - 1)
     else:
         raise JournalError(f"entry {id_} comes after {watermark.id}")
-    moved = replace(
-        watermark,
-        epoch=id_.epoch,
-        entry=id_.number,
-        seq=entry.first_seq + entry.vote_count - 1,
-        at_us=max(watermark.at_us, entry.at_us),
-    )
-    return moved, gap
+    seq = entry.first_seq + entry.vote_count - 1
+    return Watermark(*id_, seq, max(watermark.at_us, entry.at_us)), gap
 
 
 def _watermark(row: asyncpg.Record) -> Watermark:
