@@ -2,7 +2,7 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := PIP_USER=0 $(BIN)/python -m pip --disable-pip-version-check --no-input -q
+PIP := PIP_USER=0 $(BIN)/python -m pip --disable-pip-version-check --no-input -qq
 # A user's own paths would mix other packages into the locked ones.
 unexport PYTHONHOME PYTHONPATH
 
@@ -62,17 +62,17 @@ $(VENV)/.made-at:
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo "$(PYTHON) comes without its module venv." >&2; \
 		echo "On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
-	@echo "Making $(VENV) ..."
+	@echo "Making $(VENV) ..." >&2
 	@$(PYTHON) -m venv --clear $(VENV)
 	@echo "$(CURDIR)" > $@
 
 $(VENV)/.run-installed: requirements.txt pyproject.toml $(VENV)/.made-at
-	@echo "Installing what requirements.txt locks (a minute or less) ..."
+	@echo "Installing what requirements.txt locks (a minute or less) ..." >&2
 	@$(PIP) install --require-hashes -r requirements.txt
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/.test-installed: requirements-dev.txt $(VENV)/.run-installed
-	@echo "Installing what requirements-dev.txt locks (a minute or less) ..."
+	@echo "Installing what requirements-dev.txt locks (a minute or less) ..." >&2
 	@$(PIP) install --require-hashes -r requirements-dev.txt
 	@touch $@
