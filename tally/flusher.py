@@ -28,6 +28,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ClusterDownError, ReadOnlyError
 
+from tally.housekeeping import unlink_past_days
 from tally.rows import Batch, Placed
 from tally.store import ShardStore, Watermark
 from voting.journal import ENTRY_FIELD, Entry, EntryId, JournalError, journal_key, unpack_entry
@@ -40,6 +41,7 @@ _ENTRIES_READ_MAX = 1_024
 """Of one read: bounds the memory that a change from small entries to large ones can cost."""
 
 _STANDBY_SECONDS = 1.0
+_TIDY_SECONDS = 3_600.0
 _ADVANCE_SECONDS = 1.0
 """How often an idle flusher tells Postgres up to when nothing is missing."""
 _STOP_SECONDS = 5.0
@@ -134,6 +136,7 @@ class Journal:
 
     def __init__(self, valkey: redis.Redis, shard: int) -> None:
         self._valkey = valkey
+        self._shard = shard
         self._key = journal_key(shard)
 
     async def read_after(self, after: EntryId, count: int) -> Read:
@@ -158,6 +161,12 @@ class Journal:
             for id_, packed in map(_unwrap, found):
                 window.add(id_, len(packed))
                 start = f"({id_}"
+
+    async def tidy(self) -> None:
+        """Let days go that nobody needs any more."""
+        gone = await unlink_past_days(self._valkey, self._shard)
+        if gone:
+            log.info("past-days-unlinked", shard=self._shard, keys=gone)
 
     async def trim_before(self, first_kept: EntryId) -> None:
         await self._valkey.xtrim(self._key, minid=str(first_kept), approximate=False)
@@ -356,7 +365,7 @@ class Flusher:
             await journal.walk(watermark.id, window)
         self._say_ready()
         compared: EntryId | None = None
-        advanced_at = -math.inf
+        advanced_at = tidied_at = -math.inf
         ahead: _Look | None = None
         while True:
             look = ahead or await self._look(journal, watermark.id)
@@ -384,6 +393,9 @@ class Flusher:
                 self._postgres.found()
                 self._metrics.complete_until(look.now_us)
                 advanced_at = time.monotonic()
+                if advanced_at - tidied_at >= _TIDY_SECONDS:
+                    await journal.tidy()
+                    tidied_at = advanced_at
             self._metrics.lag_entries.set(max(0, look.length - window.entries))
             if look.drained:
                 if look.stopping:

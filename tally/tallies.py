@@ -4,7 +4,6 @@ From Postgres (where an acknowledged like is within seconds) or from the hot sta
 once). Both are folds over the same journal: at rest they are the same numbers.
 """
 
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,13 +16,10 @@ import redis.asyncio as redis
 from tally.store import SQL
 from voting.campaign import Campaign, moment_at
 from voting.catalog import load_campaigns
-from voting.journal import tally_key
+from voting.journal import JournalError, parse_tally_field, tally_key
 
 SHARDS = (0,)
 """The shards of an installation."""
-
-_FIELD = re.compile(rb"(?P<kind>[hs]?)(?P<candidate>[0-9]+)|r[0-9]+:[0-9]+")
-"""Of a tally's hash, see voting.journal."""
 
 
 class UnknownCampaign(LookupError):
@@ -107,7 +103,7 @@ async def read_tally(source: str | asyncpg.Connection, campaign_id: str) -> Tall
 async def read_hot_tally(valkey: redis.Redis, campaign: Campaign) -> Tally:
     """The tally out of the hot state, each shard's as of one moment. Raises TallyError."""
     moments = []
-    sums: Counter[bytes] = Counter()
+    sums: Counter[str] = Counter()
     counted: Counter[int] = Counter()
     for shard in SHARDS:
         # A transaction: the time and the sums are of the same instant.
@@ -117,20 +113,20 @@ async def read_hot_tally(valkey: redis.Redis, campaign: Campaign) -> Tally:
             (seconds, microseconds), fields = await pipeline.execute()
         moments.append(seconds * 1_000_000 + microseconds)
         for field, ballots in fields.items():
-            found = _FIELD.fullmatch(field)
-            if found is None:
-                raise TallyError(f"{tally_key(shard, campaign.id)} has a field {field!r}")
-            if found["kind"] == b"":
-                counted[int(found["candidate"])] += int(ballots)
-            else:
-                sums[found["kind"] or b"r"] += int(ballots)
+            try:
+                found = parse_tally_field(field)
+            except JournalError as why:
+                raise TallyError(f"{tally_key(shard, campaign.id)}: {why}") from why
+            sums[found.kind] += int(ballots)
+            if found.kind == "":
+                counted[found.candidate] += int(ballots)
     return _tally(
         campaign,
         as_of=moment_at(min(moments)),
         counted=counted,
-        held=sums[b"h"],
-        struck=sums[b"s"],
-        refused=sums[b"r"],
+        held=sums["h"],
+        struck=sums["s"],
+        refused=sums["r"],
     )
 
 

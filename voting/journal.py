@@ -41,6 +41,7 @@ Device-day record: next_free u64, then per like (oldest first)
     +-----------+-------+-------+-----+
 """
 
+import re
 import struct
 from collections.abc import Iterator
 from datetime import date, timedelta
@@ -63,6 +64,9 @@ RECORD_HEAD = struct.Struct(">Q")
 NETWORK_RECORD = struct.Struct(">QQ")
 _BODY = struct.Struct(">8s8s8sH6sIBBIIBHHh3s")
 _EPOCH_DAY = date(1970, 1, 1)
+_TALLY_FIELD = re.compile(
+    r"(?P<kind>[hs]?)(?P<candidate>\d+)|r(?P<refused>\d+):(?P<outcome>\d+)", re.ASCII
+)
 
 
 class JournalError(Exception):
@@ -233,6 +237,32 @@ def day_key(shard: int, campaign_id: str, day: date) -> str:
 
 def network_key(shard: int, campaign_id: str, day: date) -> str:
     return f"{{s{shard}}}:net:{campaign_id}:{day.isoformat()}"
+
+
+class TallyField(NamedTuple):
+    """A field of the tally hash: one sum of one candidate."""
+
+    kind: str
+    """"" counted, "h" held, "s" struck, "r" refused."""
+    candidate: int
+    outcome: Outcome | None
+    """Of kind "r"."""
+
+
+def parse_tally_field(field: bytes) -> TallyField:
+    """JournalError where the name is not one that the function writes."""
+    found = _TALLY_FIELD.fullmatch(field.decode(errors="replace"))
+    if found is None:
+        raise JournalError(f"the tally has a field {field!r}")
+    outcome = Outcome(int(found["outcome"])) if found["outcome"] else None
+    if outcome is not None:
+        return TallyField("r", int(found["refused"]), outcome)
+    return TallyField(found["kind"], int(found["candidate"]), None)
+
+
+def counted_sums(sums: dict[bytes, int]) -> dict[int, int]:
+    """Candidate.number -> votes counted, out of a whole tally hash."""
+    return {int(field): votes for field, votes in sums.items() if field.isdigit()}
 
 
 class DayKey(NamedTuple):

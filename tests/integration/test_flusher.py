@@ -3,6 +3,7 @@
 import asyncio
 import tempfile
 import time
+from datetime import date
 from pathlib import Path
 
 import asyncpg
@@ -19,6 +20,7 @@ from tally.migrate import migrate
 from tally.store import JournalConflict
 from tests.conftest import running, wait_until, wait_until_async
 from tests.journal_builder import JournalBuilder, write
+from voting import journal
 from voting.journal import ENTRY_FIELD, JournalError, journal_key
 from voting.settings import load_settings
 
@@ -75,6 +77,13 @@ async def start(valkey_url, postgres_dsn):
         one.stop.set()
         one.task.cancel()
     await asyncio.gather(*(one.task for one in started), return_exceptions=True)
+
+
+async def nobody_holds_the_shard(connection):
+    """Postgres lets a lock go when it sees its holder's connection gone: soon, not at once."""
+    return not await connection.fetchval(
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+    )
 
 
 async def wait_for_votes(connection, votes):
@@ -142,7 +151,7 @@ async def test_a_stop_flushes_what_is_there_and_frees_the_shard(start, valkey, p
     await write(valkey, [builder.entry(3)])
     await one.end()
     assert await postgres.fetchval("SELECT count(*) FROM votes") == 3
-    assert not await postgres.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
+    await wait_until_async(lambda: nobody_holds_the_shard(postgres))
 
 
 async def test_a_stop_does_not_wait_for_a_server_that_hangs(
@@ -262,6 +271,19 @@ async def test_an_idle_flusher_says_up_to_when_nothing_is_missing(start, valkey,
     await one.end()
 
 
+async def test_an_idle_flusher_lets_past_days_go(start, valkey, events):
+    days = [journal.day_key(0, "busy", date(2026, 7, day)) for day in range(1, 8)]
+    for key in days:
+        await valkey.hset(key, "device", "record")
+    start()
+
+    async def gone():
+        return sorted(key.decode() for key in await valkey.keys("{s0}:day:*")) == days[-4:]
+
+    await wait_until_async(gone)
+    assert {"past-days-unlinked"} <= {event["event"] for event in events}
+
+
 async def test_a_gap_within_an_epoch_stops_the_flusher_loudly(start, valkey, postgres):
     builder = JournalBuilder()
     first, _, third = builder.entry(2), builder.entry(2), builder.entry(2)
@@ -272,7 +294,7 @@ async def test_a_gap_within_an_epoch_stops_the_flusher_loudly(start, valkey, pos
     with pytest.raises(JournalError, match="entry 1-1 is missing: 1-2 comes next"):
         await asyncio.wait_for(one.task, 5)
     assert await postgres.fetchval("SELECT count(*) FROM votes") == 2
-    assert not await postgres.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
+    await wait_until_async(lambda: nobody_holds_the_shard(postgres))
 
 
 async def test_a_gap_between_epochs_is_told_and_counted_and_the_rest_flushed(

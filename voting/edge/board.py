@@ -17,6 +17,7 @@ from voting.ballot import Position
 from voting.ballot_box import BallotBox, Snapshot
 from voting.campaign import Campaign, Visibility, microseconds, moment_at
 from voting.edge.live_catalog import LiveCatalog
+from voting.journal import counted_sums
 from voting.store_line import StoreDown, StoreLine
 
 log = structlog.get_logger()
@@ -127,7 +128,7 @@ def publication_hours(campaign: Campaign, now_us: int) -> tuple[int, int]:
 
 
 def _published_live(campaign: Campaign, snapshot: Snapshot) -> Published:
-    counts = {int(field): n for field, n in snapshot.sums.items() if field.isdigit()}
+    counts = counted_sums(snapshot.sums)
     return _published(campaign, snapshot.at_us, snapshot.epoch, snapshot.seq, counts)
 
 
