@@ -1,0 +1,51 @@
+"""`make bench`: does every group of figures still run, on the real service?"""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+GROUPS = {
+    "stacks": {"throughput", "cost", "latency"},
+    "flusher": {"flusher"},
+    "start": {"start", "rest"},
+    "device-day": {"device-day"},
+    "stalls": {"stall-growth", "stall-rewrite"},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_group_of_figures_is_measured_and_written(group, tmp_path):
+    # The bench asserts by itself that the tally is what was acknowledged.
+    out = tmp_path / "bench.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "loadtest.bench", "--quick", "--only", group, "--out", out],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    written = json.loads(out.read_text())
+    assert set(written["figures"]) == GROUPS[group]
+    assert all(figure["measured"] > 0 for figure in written["figures"].values())
+    assert all(figure["what"] in done.stdout for figure in written["figures"].values())
+    if group == "stacks":
+        assert {"aiohttp", "redis-py"} <= set(written["stacks"])
+        for stack in written["stacks"].values():
+            assert {"likes_per_s", "p50_ms", "p99_ms", "edge_us", "store_us"} <= set(stack)
+
+
+def test_an_unknown_group_is_refused():
+    done = subprocess.run(
+        [sys.executable, "-m", "loadtest.bench", "--only", "nothing"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "no such group: nothing" in done.stderr
