@@ -16,7 +16,7 @@ ifneq ($(shell cat $(VENV)/.made-at 2>/dev/null),$(CURDIR))
 $(shell rm -f $(VENV)/.made-at $(VENV)/.run-installed $(VENV)/.test-installed)
 endif
 
-.PHONY: run test test-slow test-all check bench lock clean
+.PHONY: run test test-all check bench lock clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.run-installed
@@ -25,12 +25,9 @@ run: $(VENV)/.run-installed
 test: $(VENV)/.test-installed
 	@exec $(BIN)/python -m pytest -m "not slow"
 
-# 5: there is no slow test (yet).
-test-slow: $(VENV)/.test-installed
-	@$(BIN)/python -m pytest -m slow || test $$? -eq 5
-
-test-all: $(VENV)/.test-installed
-	@exec $(BIN)/python -m pytest
+# ... and what takes longer.
+test-all: test
+	@exec $(BIN)/python -m pytest -m slow
 
 # The gates of the house; CI runs them all.
 check: $(VENV)/.test-installed
