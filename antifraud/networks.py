@@ -6,7 +6,8 @@ the address. /24 and /48 are the neighbourhoods in which rented addresses come.
 
 import enum
 import socket
-from typing import NamedTuple
+
+import msgspec
 
 
 class NetworkClass(enum.IntEnum):
@@ -19,7 +20,7 @@ class NetworkClass(enum.IntEnum):
     DATACENTRE = 4
 
 
-class Prefixes(NamedTuple):
+class Prefixes(msgspec.Struct, frozen=True, gc=False):
     """Packed address prefixes; the first byte tells IPv4 (4) from IPv6 (6)."""
 
     network: bytes

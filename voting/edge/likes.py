@@ -35,7 +35,7 @@ async def post_like(request: web.Request) -> web.Response:
     tap = await read_tap(edge, request)
     if not isinstance(tap, Tap):
         return tap
-    cast = await cast_like(request, tap.campaign, tap.candidate, tap.token, tap.click)
+    cast = await cast_like(edge, request, tap.campaign, tap.candidate, tap.token, tap.click)
     receipt = None
     if cast.position is not None and cast.outcome is not Outcome.REPEATED:
         receipt = edge.receipts.seal(cast.position, tap.campaign.number)
@@ -79,6 +79,7 @@ async def read_tap(edge: Edge, request: web.Request) -> Tap | web.Response:
 
 
 async def cast_like(
+    edge: Edge,
     request: web.Request,
     campaign: Campaign,
     candidate: Candidate,
@@ -86,7 +87,6 @@ async def cast_like(
     click: str,
 ) -> Cast:
     """Judge and cast one like of a verified device; every route to a like ends here."""
-    edge = request.app[EDGE]
     state = _clearly_outside(edge, campaign)
     if state is not None:
         edge.metrics.outcomes[state] += 1

@@ -106,7 +106,7 @@ async def post_card(request: web.Request) -> web.Response:
         held = edge.mint.issue(campaign, now, level=LEVEL)
         token = edge.mint.verify(held, campaign, now)
         assert token is not None
-    cast = await cast_like(request, campaign, candidate, token, click)
+    cast = await cast_like(edge, request, campaign, candidate, token, click)
     word = "counted" if cast.outcome is Outcome.HELD else word_of(cast.outcome)
     made = headers("text/plain")
     made[hdrs.LOCATION] = f"{request.path}?{urlencode({'said': word})}"
@@ -158,13 +158,9 @@ _TYPES = {
 
 
 def _read_static() -> dict[str, tuple[bytes, str]]:
-    folder = files("voting.edge") / "static"
-    if not folder.is_dir():
-        return {}
     return {
         item.name: (item.read_bytes(), _TYPES[item.name.rpartition(".")[2]])
-        for item in folder.iterdir()
-        if item.name.rpartition(".")[2] in _TYPES
+        for item in (files("voting.edge") / "static").iterdir()
     }
 
 

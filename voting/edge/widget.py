@@ -15,7 +15,7 @@ def _read_builds() -> dict[int, dict[str, bytes]]:
     """Minor version -> file name -> content."""
     folder = files("voting") / "widget" / "dist"
     builds: dict[int, dict[str, bytes]] = {}
-    for build in folder.iterdir() if folder.is_dir() else ():
+    for build in folder.iterdir():
         if found := _VERSION.fullmatch(build.name):
             builds[int(found[1])] = {
                 item.name: item.read_bytes()
@@ -32,7 +32,7 @@ async def get_widget(request: web.Request) -> web.Response:
     """GET /embed/v1.N/{name}: a frozen build, kept for good; /embed/v1/{name}: the newest."""
     version, name = request.match_info["version"], request.match_info["name"]
     frozen = _VERSION.fullmatch(version)
-    minor = int(frozen[1]) if frozen else max(_BUILDS, default=0)
+    minor = int(frozen[1]) if frozen else max(_BUILDS)
     content = _BUILDS.get(minor, {}).get(name)
     if content is None:
         return problem("not-found")
