@@ -148,8 +148,8 @@ async def run_edge(
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
-        child.announce({"admin": admin_url})
         log.info("edge-serves", admin=admin_url)
+        child.announce({"admin": admin_url})
         await child.stop_event.wait()
         log.info("edge-drains")
 

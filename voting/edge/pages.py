@@ -5,6 +5,7 @@ set by nothing but a like.
 """
 
 import contextlib
+import random
 import secrets
 import time
 from importlib.resources import files
@@ -14,7 +15,7 @@ import jinja2
 from aiohttp import hdrs, web
 
 from voting.ballot import Outcome
-from voting.campaign import Campaign
+from voting.campaign import Campaign, Order
 from voting.edge.answers import PROBLEMS, headers, problem, word_of
 from voting.edge.bodies import CLICK_RULE, is_click, read_body
 from voting.edge.campaigns import campaign_of, candidate_of, shown
@@ -43,9 +44,10 @@ async def get_portal(request: web.Request) -> web.Response:
     campaign = edge.catalog.campaigns.get(DEMO_CAMPAIGN) if edge.settings.demo else None
     if campaign is None:
         return problem("not-found")
-    text = _templates.get_template("portal.html").render(
-        campaign=campaign, candidates=shown(campaign)
-    )
+    candidates = shown(campaign)
+    if campaign.rules.order is Order.RANDOM:
+        random.shuffle(candidates)  # nobody is always first
+    text = _templates.get_template("portal.html").render(campaign=campaign, candidates=candidates)
     return _page(
         text,
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self';"
