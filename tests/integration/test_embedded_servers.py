@@ -209,6 +209,18 @@ def test_where_nobody_cannot_go_its_files_and_a_copy_of_the_binaries_are_kept_el
         EmbeddedPostgres(data_dir)
 
 
+@pytest.mark.skipif(os.getuid() == 0, reason="root has an account")
+def test_a_user_without_an_account_runs_postgres_in_a_namespace(folder, monkeypatch):
+    """As containers with a uid of the day have it."""
+    monkeypatch.setattr(servers, "_has_account", lambda uid: False)
+    try:
+        server = EmbeddedPostgres(folder)
+    except EmbeddedServerError as why:
+        pytest.skip(str(why))
+    with running(server):
+        assert (folder / "postgres").stat().st_uid == os.getuid()
+
+
 @pytest.mark.parametrize(
     "name", ["x" * 100, "with space", "a,b", "a?b&c=d", "a'b", 'a"b', "数据", "a%20b", "a#b"]
 )
