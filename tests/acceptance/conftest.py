@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from deploy.local.run_folder import runs
 from tests.conftest import wait_until
 
 PROGRAM = Path(sys.executable).with_name("dianzan")
+_DIES_WITH_THE_TESTS = ("setpriv", "--pdeathsig", "TERM") if shutil.which("setpriv") else ()
+"""A test run that is killed cannot clean up; its service stops all the same."""
 READY_WITHIN_SECONDS = 60
 """Not the promise (5 s, measured by hand): what a busy machine may need."""
 
@@ -83,7 +86,7 @@ class Service:
         """Begin a `dianzan up`; `until_ready` waits for it."""
         self.ready, self.printed = {}, ""
         self.process = process = subprocess.Popen(
-            [PROGRAM, "up"],
+            [*_DIES_WITH_THE_TESTS, PROGRAM, "up"],
             env=self.environment | settings,
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
