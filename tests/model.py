@@ -29,6 +29,7 @@ class Tap:
     click: bytes
     score: int = 0
     network_class: int = 0
+    reasons: bytes = bytes(3)
 
 
 @dataclass
@@ -68,9 +69,11 @@ class Model:
     votes: list[tuple[int, int, Tap, int, bytes]] = field(default_factory=list)
     """(epoch, seq, tap, final score, final reasons)"""
 
-    def cast(self, taps: list[Tap], now_us: int, replid: str) -> list[Answer]:
-        """One batch. A new epoch is kept only if the batch leaves a journal entry."""
-        epoch = self.epoch + (replid != self.replid)
+    def cast(self, taps: list[Tap], now_us: int, replid: str, known: str) -> list[Answer]:
+        """One batch, on the server with this replication id, by a caller who knows that or an
+        older one. A new epoch is kept only if the batch leaves a journal entry."""
+        another = self.replid not in (known, replid)
+        epoch = self.epoch + another
         left_a_trace = False
         answers = []
         for tap in taps:
@@ -82,7 +85,9 @@ class Model:
             )
             left_a_trace |= (is_vote and not answer.again) or answer.outcome in REFUSALS
         if left_a_trace:
-            self.epoch, self.replid = epoch, replid
+            self.epoch = epoch
+            if another:
+                self.replid = replid
         return answers
 
     def _cast_one(self, tap: Tap, now: int, epoch: int) -> Answer:
@@ -148,10 +153,10 @@ class Model:
             wait = wait_us(limits.per_network, free[2], now)
             return self._refuse(tap, Outcome.THROTTLED, today, wait)
 
-        score, reasons = tap.score, bytes(3)
+        score, reasons = tap.score, tap.reasons
         if not near_ok:
             score = min(SCORE_LIMIT, score + STORE_WEIGHTS.network_limit)
-            reasons = bytes((NETWORK_LIMIT_CODE, 0, 0))
+            reasons = bytes((NETWORK_LIMIT_CODE,)) + reasons[:2]
         decision = conclude(score, BANDS, challenges=self.challenges)
         if not near_ok and decision is not Decision.REFUSE:
             decision = Decision.HOLD

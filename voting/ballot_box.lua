@@ -11,7 +11,7 @@
 --   7 life       hash    device -> likes in the campaign; used only where they are limited
 -- ARGV
 --   1 plan       packed: the campaign's rules and the day, PLAN below
---   2 replid     replication id of the server that the caller is connected to
+--   2 replid     replication id that the server had when the caller connected
 --   then for n ballots: n devices, n networks, n candidates (decimal), n bodies (a vote's bytes
 --   up to its verdict)
 -- Answer: status u8, now u64 (microseconds); then, if status is CAST, per ballot ANSWER.
@@ -25,11 +25,12 @@
 
 -- While a library loads, neither `redis.call` nor the standard libraries are there: `bind` fetches
 -- them at the first call.
-local call, pack, unpack_struct, sub, byte, char, format, find, concat, ceil, max, min
+local call, pack, unpack_struct, sub, byte, char, format, find, match, concat, ceil, max, min
 
 local function bind()
   call, pack, unpack_struct = redis.call, struct.pack, struct.unpack
-  sub, byte, char, format, find = string.sub, string.byte, string.char, string.format, string.find
+  sub, byte, char, format = string.sub, string.byte, string.char, string.format
+  find, match = string.find, string.match
   concat, ceil, max, min = table.concat, math.ceil, math.max, math.min
 end
 
@@ -48,7 +49,8 @@ local SCORE_LIMIT = 32000
 local PLAN = '>BBHHI4I8I8I8I8BHHI4I8I8I8I8I8I8hhhhB'
 local HEADER = '>BBHHI4I8I8HH'
 local ANSWER = '>BHI4HI8'
-local NO_QUOTA = 65535
+local NO_QUOTA, QUOTA_MAX = 65535, 65534
+local EPOCH_MAX = 65535
 local LIKE = 15         -- bytes of one like in a device-day record
 local FIRST_LIKE = 9    -- where the first one starts
 local GRACE_US = 15 * 60 * 1000000
@@ -73,8 +75,9 @@ local function likes_for(record, candidate)
   return likes, last
 end
 
-local function candidates_in(record, per_candidate)
-  if per_candidate == 1 then return max(0, (#record - FIRST_LIKE + 1) / LIKE) end
+-- How many candidates have likes in `record`. Looked at one by one even where each may have only
+-- one: the rule may have been another earlier in the day.
+local function candidates_in(record)
   local seen, n = {}, 0
   for at = FIRST_LIKE, #record, LIKE do
     local candidate = sub(record, at, at + 1)
@@ -110,9 +113,19 @@ local function cast(keys, args)
   local head = call('HMGET', keys[1], 'replid', 'epoch', 'seq')
   local replid, epoch, seq = args[2], tonumber(head[2]) or 0, tonumber(head[3]) or 0
   -- Another server, or this one started anew: from here on positions are of a new epoch, so a seq
-  -- that went back can never meet a position that was given out.
-  local new_epoch = head[1] ~= replid
-  if new_epoch then epoch = max(epoch, epoch_floor) + 1 end
+  -- that went back can never meet a position that was given out. A caller may hold an id that the
+  -- server has changed since (a first replica came); so it is asked itself before that is believed.
+  local new_epoch = false
+  if head[1] ~= replid then
+    replid = match(call('INFO', 'replication'), 'master_replid:(%x+)')
+    new_epoch = head[1] ~= replid
+  end
+  if new_epoch then
+    epoch = max(epoch, epoch_floor) + 1
+    if epoch > EPOCH_MAX then
+      return redis.error_reply('EPOCHS the journal has no epoch left: begin a new shard')
+    end
+  end
   local first_seq = seq + 1
 
   local records = {}
@@ -170,6 +183,7 @@ local function cast(keys, args)
     local number, body = args[candidate_at + i], args[body_at + i]
     local candidate, click = sub(body, 25, 26), sub(body, 27, 32)
     local record = records[device]
+    local liked = (per_day > 0) and candidates_in(record) or 0
     local outcome, wait_us = nil, 0
     local answer_epoch, answer_seq = 0, 0
 
@@ -186,7 +200,7 @@ local function cast(keys, args)
       local mine, last = likes_for(record, candidate)
       if mine >= per_candidate then
         outcome, source, at = REPEATED, record, last
-      elseif (per_day > 0 and mine == 0 and candidates_in(record, per_candidate) >= per_day)
+      elseif (per_day > 0 and mine == 0 and liked >= per_day)
         or (life and life[device] >= per_life) then
         outcome = QUOTA_SPENT
       else
@@ -227,6 +241,7 @@ local function cast(keys, args)
             local like = candidate .. click .. pack('>HI5', epoch, seq)
             records[device] = pack('>I8', next_free) .. sub(record, FIRST_LIKE) .. like
             touched_devices[device] = true
+            if mine == 0 then liked = liked + 1 end
             near[network], far[network] = near_next, far_next
             touched_networks[network] = true
             if life then life[device] = life[device] + 1 end
@@ -244,11 +259,9 @@ local function cast(keys, args)
     end
 
     local remaining = NO_QUOTA
-    if per_day > 0 then
-      remaining = max(0, per_day - candidates_in(records[device], per_candidate))
-    end
-    if life then remaining = min(remaining, max(0, per_life - life[device])) end
-    answers[i] = pack(ANSWER, outcome, min(remaining, NO_QUOTA), ceil(wait_us / 1000),
+    if per_day > 0 then remaining = max(0, per_day - liked) end
+    if life then remaining = min(remaining, max(0, per_life - life[device]), QUOTA_MAX) end
+    answers[i] = pack(ANSWER, outcome, remaining, ceil(wait_us / 1000),
       answer_epoch, answer_seq)
   end
 

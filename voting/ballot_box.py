@@ -259,22 +259,24 @@ class _Lane:
             return
         if status != _CAST or len(reply) != _ANSWERED.size + len(batch) * _ANSWER.size:
             raise BallotBoxError(f"status {status}, {len(reply)} bytes for {len(batch)} ballots")
-        box.waiting -= len(batch)
         shard = box._shard
-        answers = _ANSWER.iter_unpack(memoryview(reply)[_ANSWERED.size :])
-        for waiting, (code, remaining, wait_ms, epoch, seq) in zip(batch, answers, strict=True):
-            answer = waiting.answer
-            if answer.done():
-                continue  # its client hung up; the vote stands
-            answer.set_result(
-                Cast(
-                    Outcome.COUNTED if code == _AGAIN else _OUTCOMES[code],
-                    Position(shard, epoch, seq) if seq else None,
-                    None if remaining == _NO_QUOTA else remaining,
-                    wait_ms,
-                    code == _AGAIN,
-                )
+        casts = [
+            Cast(
+                Outcome.COUNTED if code == _AGAIN else _OUTCOMES[code],
+                Position(shard, epoch, seq) if seq else None,
+                None if remaining == _NO_QUOTA else remaining,
+                wait_ms,
+                code == _AGAIN,
             )
+            for code, remaining, wait_ms, epoch, seq in _ANSWER.iter_unpack(
+                memoryview(reply)[_ANSWERED.size :]
+            )
+        ]
+        box.waiting -= len(batch)
+        for waiting, cast in zip(batch, casts, strict=True):
+            # Where its client hung up, nobody waits; the vote stands.
+            if not waiting.answer.done():
+                waiting.answer.set_result(cast)
 
     def _refused(self, batch: list[_Waiting], why: Any) -> None:
         """The store answered with an error: nothing of this batch was cast."""

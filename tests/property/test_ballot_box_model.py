@@ -1,14 +1,16 @@
 """The function library against the rules in plain Python, under random histories.
 
-The function's one source of time, `TIME`, is replaced by a key of the test's, so that histories
-can jump over midnights, over the window's ends, and back.
+What the function asks its server, its time and its replication id, is replaced by a hash of the
+test's, so that histories can jump over midnights, over the window's ends and back, and see servers
+change under callers that know it and callers that do not.
 """
 
+import random
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-import redis.asyncio as redis
+import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -24,7 +26,7 @@ from voting.campaign import Campaign, Limits, Rules, VotingWindow, microseconds
 ZONE = ZoneInfo("Asia/Shanghai")
 OPENS = datetime(2026, 7, 1, 8, tzinfo=ZONE)
 CLOSES = datetime(2026, 7, 5, 18, tzinfo=ZONE)
-CLOCK = "{s0}:test-clock"
+SERVER = "{s0}:test-server"
 
 DEVICES = [bytes([d]) * 8 for d in (0, 1, 2, 3)]
 NETWORKS = [b"net-%d" % n + b"\0\0\0" for n in (1, 2)]
@@ -33,8 +35,23 @@ CLICKS = [bytes(6), b"\0\1\0\1\0\1", b"\0\0\0\0\0\1", b"clickA", b"clickB", b"\1
     b"c%05d" % n for n in range(20)
 ]
 
-campaigns = st.builds(
-    lambda per_candidate, per_day, life, device, network, paused: Campaign(
+PER_CANDIDATE = [1, 1, 2, 3]
+PER_DAY = [0, 1, 2, 3]
+PER_LIFE = [0, 0, 2, 5]
+PER_DEVICE = [2, 7, 30]
+PER_NETWORK = [1, 3, 1200]
+PAUSED = [None] * 9 + ["a test"]
+CANDIDATES = [1, 2, 3, 255, 256, 65_535]
+SCORES = [0] * 6 + [-800, 1_499, 1_500, 3_999, 4_000, 11_999, 12_000, 32_000]
+NETWORK_CLASSES = [0, 0, 0, 4]
+REASONS = [bytes(3), b"\x11\x12\x13", b"\x11\0\0"]
+JUMPS_US = [86_400_000_000, 43_200_000_000, 600_000_000, -600_000_000, -86_400_000_000]
+SERVERS = "ssssssst"  # is it still the same server, or the next one?
+CALLERS = "kkko"  # does the caller know it, or an older one?
+
+
+def campaign_of(per_candidate, per_day, per_life, device, network, paused):
+    return Campaign(
         number=7,
         id="model",
         title="",
@@ -42,146 +59,194 @@ campaigns = st.builds(
         rules=Rules(
             likes_per_candidate_per_day=per_candidate,
             candidates_per_day=per_day,
-            likes_per_campaign=life,
+            likes_per_campaign=per_life,
         ),
         limits=Limits(Rate(device, 60_000_000), Rate(network, 60_000_000)),
-        paused_because="a test" if paused else None,
-    ),
-    st.integers(1, 3),
-    st.integers(0, 3),
-    st.sampled_from([0, 0, 2, 5]),
-    st.sampled_from([2, 7, 30]),
-    st.sampled_from([1, 3, 1200]),
-    st.sampled_from([False] * 9 + [True]),
+        paused_because=paused,
+    )
+
+
+campaigns = st.builds(
+    campaign_of,
+    *map(st.sampled_from, (PER_CANDIDATE, PER_DAY, PER_LIFE, PER_DEVICE, PER_NETWORK, PAUSED)),
 )
 taps = st.builds(
     Tap,
-    device=st.sampled_from(DEVICES),
-    network=st.sampled_from(NETWORKS),
-    candidate=st.sampled_from([1, 2, 3, 255, 256, 65_535]),
-    click=st.sampled_from(CLICKS),
-    score=st.sampled_from([0] * 6 + [-800, 1_499, 1_500, 3_999, 4_000, 11_999, 12_000, 32_000]),
-    network_class=st.sampled_from([0, 0, 0, 4]),
+    *map(
+        st.sampled_from,
+        (DEVICES, NETWORKS, CANDIDATES, CLICKS, SCORES, NETWORK_CLASSES, REASONS),
+    ),
 )
 # How far the clock moves before a batch: mostly a little, sometimes over midnight, or back.
 steps_us = st.one_of(
     st.integers(0, 3_000_000),
     st.integers(0, 3_000_000),
     st.integers(0, 3_600 * 1_000_000),
-    st.sampled_from([86_400_000_000, 43_200_000_000, 600_000_000, -600_000_000, -86_400_000_000]),
+    st.sampled_from(JUMPS_US),
 )
 batches = st.lists(
-    st.tuples(steps_us, st.lists(taps, min_size=1, max_size=12), st.sampled_from("aaaaaaab")),
+    st.tuples(
+        steps_us,
+        st.lists(taps, min_size=1, max_size=12),
+        st.sampled_from(SERVERS),
+        st.sampled_from(CALLERS),
+    ),
     min_size=1,
     max_size=12,
 )
-starts = st.sampled_from(
-    [
-        OPENS - timedelta(minutes=5),
-        OPENS,
-        datetime(2026, 7, 2, 23, 59, 58, tzinfo=ZONE),
-        CLOSES - timedelta(seconds=2),
-    ]
-)
+STARTS = [
+    OPENS - timedelta(minutes=5),
+    OPENS,
+    datetime(2026, 7, 2, 23, 59, 58, tzinfo=ZONE),
+    CLOSES - timedelta(seconds=2),
+]
+
+
+def history_of(seed):
+    """The same by a plain generator: a tenth of the cost of Hypothesis', without its shrinking."""
+    chance = random.Random(seed)
+    pick = chance.choice
+
+    def step_us():
+        most = pick([3_000_000, 3_000_000, 3_600_000_000, 0])
+        return chance.randint(0, most) if most else pick(JUMPS_US)
+
+    return (
+        campaign_of(
+            *map(pick, (PER_CANDIDATE, PER_DAY, PER_LIFE, PER_DEVICE, PER_NETWORK, PAUSED))
+        ),
+        pick(STARTS),
+        [
+            (
+                step_us(),
+                [
+                    Tap(
+                        *map(
+                            pick,
+                            (
+                                *(DEVICES, NETWORKS, CANDIDATES, CLICKS),
+                                *(SCORES, NETWORK_CLASSES, REASONS),
+                            ),
+                        )
+                    )
+                    for _ in range(chance.randint(1, 12))
+                ],
+                pick(SERVERS),
+                pick(CALLERS),
+            )
+            for _ in range(chance.randint(1, 12))
+        ],
+        chance.random() < 0.5,
+    )
 
 
 @pytest.fixture
-async def function(valkey: redis.Redis) -> str:
-    """The cast function with the test's clock; its name."""
-    real = "call('TIME')\n  local now"
-    assert ballot_box.LIBRARY.count(real) == 1
-    source = ballot_box.LIBRARY.replace(
-        real, f"call('HMGET', '{CLOCK}', 's', 'us')\n  local now"
-    ).replace(ballot_box.CAST_FUNCTION, "cast_by_clock")
-    source = source.replace(ballot_box.SNAPSHOT_FUNCTION, "unused_here").replace(
-        source.partition("\n")[0], "#!lua name=by_clock"
-    )
-    await valkey.function_load(source, replace=True)
-    return "cast_by_clock"
+def store(valkey_server):
+    """The function with the test's server facts, on an empty Valkey."""
+    source = ballot_box.LIBRARY
+    for real, ours in (
+        ("call('TIME')\n  local now", f"call('HMGET', '{SERVER}', 's', 'us')\n  local now"),
+        ("call('INFO', 'replication')", f"call('HGET', '{SERVER}', 'info')"),
+        (ballot_box.CAST_FUNCTION, "cast_by_test"),
+        (ballot_box.SNAPSHOT_FUNCTION, "unused_here"),
+        (source.partition("\n")[0], "#!lua name=by_test"),
+    ):
+        assert source.count(real) == 1
+        source = source.replace(real, ours)
+    with redis.Redis.from_url(valkey_server.url) as client:
+        client.function_load(source, replace=True)
+        yield client
+        client.function_flush()
 
 
-async def cast(valkey, function, campaign, taps, now_us, replid, challenges):
-    """One call, as `_Lane._send` makes it. None where the function says: another day."""
+def cast(store, campaign, taps, now_us, server, known_replid, challenges):
+    """One call, as `_Lane._send` makes it."""
     day = campaign.window.day_at(now_us)
     yesterday = campaign.window.day_at(day.starts_at_us - 1)
-    await valkey.hset(CLOCK, mapping={"s": now_us // 1_000_000, "us": now_us % 1_000_000})
     bodies = [
         journal.pack_body(
             Ballot(tap.candidate, tap.device, Prefixes(b"", b""), tap.click),
             tap.network,
             b"wide\0\0\0\0",
             Signals(network_class=tap.network_class),
-            Verdict(tap.score, bytes(3)),
+            Verdict(tap.score, tap.reasons),
         )
         for tap in taps
     ]
-    reply = await valkey.fcall(
-        function,
-        7,
-        journal.head_key(0),
-        journal.journal_key(0),
-        journal.tally_key(0, campaign.id),
-        journal.day_key(0, campaign.id, day.date),
-        journal.day_key(0, campaign.id, yesterday.date),
-        journal.network_key(0, campaign.id, day.date),
-        journal.life_key(0, campaign.id),
-        ballot_box._pack_plan(campaign, day, 0, 0, challenges),
-        replid,
-        *(tap.device for tap in taps),
-        *(tap.network for tap in taps),
-        *(tap.candidate for tap in taps),
-        *bodies,
-    )
+    with store.pipeline(transaction=False) as pipeline:
+        pipeline.hset(
+            SERVER,
+            mapping={
+                "s": now_us // 1_000_000,
+                "us": now_us % 1_000_000,
+                "info": f"role:master\r\nmaster_replid:{server}\r\nmaster_replid2:00\r\n",
+            },
+        )
+        pipeline.fcall(
+            "cast_by_test",
+            7,
+            journal.head_key(0),
+            journal.journal_key(0),
+            journal.tally_key(0, campaign.id),
+            journal.day_key(0, campaign.id, day.date),
+            journal.day_key(0, campaign.id, yesterday.date),
+            journal.network_key(0, campaign.id, day.date),
+            journal.life_key(0, campaign.id),
+            ballot_box._pack_plan(campaign, day, 0, 0, challenges),
+            known_replid,
+            *(tap.device for tap in taps),
+            *(tap.network for tap in taps),
+            *(tap.candidate for tap in taps),
+            *bodies,
+        )
+        _, reply = pipeline.execute()
     status, at_us = ballot_box._ANSWERED.unpack_from(reply)
     assert (status, at_us) == (0, now_us)
     return list(ballot_box._ANSWER.iter_unpack(reply[ballot_box._ANSWERED.size :]))
 
 
 @pytest.mark.timeout(240)
-async def test_function_does_what_the_rules_say(valkey: redis.Redis, function: str):
-    histories = 0
-
-    @settings(
-        max_examples=400,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-        derandomize=True,
-        database=None,
-    )
-    @given(campaigns, starts, batches, st.booleans())
+def test_function_does_what_the_rules_say(store):
+    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(campaigns, st.sampled_from(STARTS), batches, st.booleans())
     def history(campaign, start, batches, challenges):
-        nonlocal histories
-        histories += 1
-        runner.run(_one_history(valkey, function, campaign, start, batches, challenges))
+        _one_history(store, campaign, start, batches, challenges)
 
-    runner = _Here()
-    await runner.drive(history)
-    assert histories >= 400
+    history()
 
 
-class _Here:
-    """Runs coroutines of a synchronous Hypothesis test on the test's own loop."""
-
-    async def drive(self, test):
-        import asyncio
-
-        self._loop = asyncio.get_running_loop()
-        await asyncio.to_thread(test)
-
-    def run(self, coroutine):
-        import asyncio
-
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+@pytest.mark.timeout(240)
+def test_function_does_what_the_rules_say_in_two_thousand_histories(store):
+    for seed in range(2_000):
+        try:
+            _one_history(store, *history_of(seed))
+        except AssertionError as why:
+            raise AssertionError(f"history_of({seed})") from why
 
 
-async def _one_history(valkey, function, campaign, start, batches, challenges):
-    await valkey.flushdb()
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_function_does_what_the_rules_say_in_new_histories_each_time(store):
+    first = random.SystemRandom().randrange(10**9)
+    for seed in range(first, first + 20_000):
+        try:
+            _one_history(store, *history_of(seed))
+        except AssertionError as why:
+            raise AssertionError(f"history_of({seed})") from why
+
+
+def _one_history(store, campaign, start, batches, challenges):
+    store.flushdb()
     model = Model(campaign, challenges=challenges)
     now_us = microseconds(start)
-    for step_us, batch, replid in batches:
+    servers = ["00"]
+    for step_us, batch, server, caller in batches:
         now_us += step_us
-        answers = await cast(valkey, function, campaign, batch, now_us, replid, challenges)
-        expected = model.cast(batch, now_us, replid)
+        if server == "t":
+            servers.append(f"{len(servers):02x}")
+        known = servers[-1] if caller == "k" else servers[max(0, len(servers) - 2)]
+        answers = cast(store, campaign, batch, now_us, servers[-1], known, challenges)
+        expected = model.cast(batch, now_us, servers[-1], known)
         for tap, (code, remaining, wait_ms, epoch, seq), want in zip(
             batch, answers, expected, strict=True
         ):
@@ -199,21 +264,21 @@ async def _one_history(valkey, function, campaign, start, batches, challenges):
                 want.remaining,
                 -(-want.wait_us // 1000),
             ), tap
-    await _assert_same_state(valkey, campaign, model)
+    _assert_same_state(store, campaign, model)
 
 
-async def _assert_same_state(valkey, campaign, model):
+def _assert_same_state(store, campaign, model):
     """Tally and journal say what the model says; the journal alone gives the tally."""
     sums = {
         field.decode(): int(n)
-        for field, n in (await valkey.hgetall(journal.tally_key(0, campaign.id))).items()
+        for field, n in store.hgetall(journal.tally_key(0, campaign.id)).items()
     }
     assert sums == (
         {str(c): n for c, n in model.counted.items()}
         | {f"h{c}": n for c, n in model.held.items()}
         | {f"r{c}:{outcome.value}": n for (c, outcome), n in model.refused.items()}
     )
-    entries = await valkey.xrange(journal.journal_key(0))
+    entries = store.xrange(journal.journal_key(0))
     votes, refused = [], {}
     last = (0, -1)
     for stream_id, fields in entries:
