@@ -76,8 +76,8 @@ class Settings(BaseSettings):
     )
     public_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="Origins (commas between) of the edge's own pages, where a proxy changes the "
-        "Host header; the request's own Host always counts.",
+        description="Origins (commas between) of the edge's own pages; unset = whatever a "
+        "request's Host says.",
     )
     challenge: Literal["off"] = Field(
         default="off",

@@ -1,6 +1,7 @@
 """What the public and the portal read: campaigns, candidates, counts, cards, devices, receipts."""
 
 import asyncio
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -10,6 +11,9 @@ from aiohttp import CookieJar
 
 from tests.campaigns import add_campaign
 from tests.conftest import wait_until_async
+from tests.integration.conftest import running_edge
+from voting.edge import app as edge_app
+from voting.edge.live_catalog import LiveCatalog
 
 ZONE = ZoneInfo("Asia/Shanghai")
 
@@ -41,6 +45,7 @@ async def test_candidates_come_listed_or_in_an_order_that_a_seed_fixes(edge):
 
     listed = await ids("")
     assert listed == ["c001", "c002", "c003", "c004", "c005"]
+    assert sorted(await ids("?order=random")) == listed
     orders = {tuple(await ids(f"?order=random&seed={n}")) for n in range(20)}
     assert len(orders) > 5
     assert await ids("?order=random&seed=7") == await ids("?order=random&seed=7")
@@ -74,6 +79,35 @@ async def test_counts_have_every_candidate_and_an_etag(edge):
         edge, "/v1/campaigns/spring/counts", headers={"If-None-Match": answer.headers["ETag"]}
     )
     assert changed.status == 200
+
+
+@pytest.mark.parametrize("mode", ["daily", "after-close", "staff"])
+@pytest.mark.parametrize("store", ["there", "away"])
+async def test_counts_that_are_hidden_from_now_on_are_hidden_at_once(edge, postgres, mode, store):
+    """Also while the store is away, and before the flusher has brought what daily counts need."""
+    await edge.like(await edge.token())
+    await edge.wait_for_counts("spring", {"c001": 1})
+    if store == "away":
+        line = edge.parts.ballot_box._line
+
+        async def never():
+            raise OSError("away")
+
+        line._connect = never
+        line.drop()
+    await postgres.execute(
+        "UPDATE campaigns SET rules = $1", json.dumps({"counts": mode, "counts_daily_at": "00:00"})
+    )
+    await postgres.execute("UPDATE catalog SET version = version + 1")
+
+    async def changed():
+        return edge.parts.catalog.campaigns["spring"].rules.counts == mode
+
+    await wait_until_async(changed)
+    async with edge.http.get(f"{edge.url}/v1/campaigns/spring/counts") as answer:
+        assert (await answer.json())["counts"] is None
+    _, image = await get(edge, "/v1/campaigns/spring/counts/c001.svg")
+    assert "–" in image.decode()
 
 
 @pytest.mark.parametrize("mode", ["daily", "after-close", "staff"])
@@ -250,6 +284,13 @@ async def test_receipt_is_accepted_and_a_made_up_one_is_not(edge):
 
 async def test_photos_are_served_in_both_forms_for_good(edge, postgres):
     await postgres.execute("INSERT INTO photos VALUES ('0123456789abcdef', 1, 1, 'webp!', 'jpeg!')")
+    await postgres.execute("UPDATE candidates SET photo = '0123456789abcdef' WHERE number = 1")
+    await postgres.execute("UPDATE catalog SET version = version + 1")
+
+    async def known():
+        return (await get(edge, "/v1/photos/0123456789abcdef.webp"))[0].status == 200
+
+    await wait_until_async(known)
     for kind, content in (("webp", b"webp!"), ("jpg", b"jpeg!")):
         answer, body = await get(edge, f"/v1/photos/0123456789abcdef.{kind}")
         assert (answer.status, body) == (200, content)
@@ -286,6 +327,115 @@ async def test_edge_goes_on_while_the_database_is_away(
     assert (await edge.like(token))[0] == 201
     await asyncio.sleep(0)
     assert (await get(edge, "/v1/campaigns/spring/candidates"))[0].status == 200
+
+
+async def test_each_campaigns_card_has_a_device_of_its_own(edge, postgres):
+    await add_campaign(postgres, "autumn")
+    await edge.wait_for_campaign("autumn")
+    edge.http._cookie_jar = CookieJar(unsafe=True, treat_as_secure_origin=edge.url)
+    said = []
+    for n, campaign in enumerate(("spring", "autumn", "spring", "autumn")):
+        async with edge.http.post(
+            f"{edge.url}/embed/v1/card/{campaign}/c001", data={"click": f"click-{n:04}"}
+        ) as answer:
+            said.append(answer.url.query["said"])
+    assert said == ["counted", "counted", "repeated", "repeated"]
+
+
+async def test_errors_can_be_read_by_the_pages_that_may_ask(edge):
+    for path in ("campaigns/none", "campaigns/none/counts", "receipts/short"):
+        answer, _ = await get(edge, f"/v1/{path}")
+        assert answer.headers["Access-Control-Allow-Origin"] == "*", path
+    for origin, allowed in (
+        ("https://www.example.cn", "https://www.example.cn"),
+        ("https://evil.example", None),
+    ):
+        for path in ("likes", "devices", "devices/state", "devices/proof"):
+            for body in (b"{", b'{"campaign":"none","token":"","candidate":"","click":"12345678"}'):
+                headers = {"Origin": origin, "Content-Type": "text/plain"}
+                async with edge.http.post(
+                    f"{edge.url}/v1/{path}", data=body, headers=headers
+                ) as answer:
+                    assert 400 <= answer.status < 500
+                    assert answer.headers.get("Access-Control-Allow-Origin") == allowed, path
+
+
+async def test_no_origin_however_odd_is_a_500(edge):
+    for origin in ("http://[", "http://a℀b", "http://", "://", "x" * 500, "http://a:b:c", "☃"):
+        for method in ("POST", "OPTIONS"):
+            headers = {"Origin": origin.encode().decode("latin-1")}
+            async with edge.http.request(
+                method, f"{edge.url}/v1/devices", json={"campaign": "spring"}, headers=headers
+            ) as answer:
+                assert answer.status == 403, origin
+
+
+async def test_named_origins_are_believed_instead_of_the_host(
+    tmp_path, valkey_url, postgres_dsn, postgres
+):
+    await add_campaign(postgres, "spring")
+    async with running_edge(
+        tmp_path, valkey_url, postgres_dsn, public_origins="https://likes.example.cn"
+    ) as edge:
+        for origin, host, status in (
+            ("http://evil.example", "evil.example", 403),
+            ("https://likes.example.cn", "inside:8080", 201),
+        ):
+            async with edge.http.post(
+                f"{edge.url}/v1/devices",
+                json={"campaign": "spring"},
+                headers={"Origin": origin, "Host": host},
+            ) as answer:
+                assert answer.status == status
+
+
+async def test_proof_of_a_good_token_keeps_its_level(edge):
+    token = await edge.token()
+    for given, status in ((token, 200), ("x" * 52, 401), (None, 400)):
+        body = {"token": given, "solution": "x"}
+        async with edge.http.post(f"{edge.url}/v1/devices/proof", json=body) as answer:
+            assert answer.status == status
+            if status == 200:
+                assert await answer.json() == {"token": token, "level": 1}
+
+
+async def test_edge_without_its_database_serves_and_says_503(
+    tmp_path, valkey_url, postgres_dsn, postgres, monkeypatch
+):
+    """A worker that restarts in an outage must not leave its clients without an answer."""
+    monkeypatch.setattr(edge_app, "_START_SECONDS", 0.2)
+    await add_campaign(postgres, "spring")
+    nowhere = f"postgresql://dianzan@/test?host={tmp_path}"
+    async with running_edge(tmp_path, valkey_url, nowhere) as edge:
+        assert (await get(edge, "/healthz"))[0].status == 200
+        assert (await get(edge, "/readyz"))[0].status == 503
+        assert (await edge.like("x" * 52))[0] == 503
+        edge.parts.catalog._dsn = postgres_dsn
+        await edge.parts.catalog.open()
+        await edge.wait_for_campaign("spring")
+        assert (await get(edge, "/readyz"))[0].status == 200
+        assert (await edge.like(await edge.token()))[0] == 201
+
+
+async def test_edge_on_a_database_without_tables_gives_up_and_says_why(
+    tmp_path, valkey_url, postgres_server
+):
+    empty = postgres_server.url.replace("@/dianzan", "@/postgres")
+    with pytest.raises(edge_app.EdgeError, match='relation "catalog" does not exist'):
+        async with running_edge(tmp_path, valkey_url, empty):
+            await asyncio.sleep(5)
+
+
+async def test_part_that_fails_takes_the_edge_down_loudly(
+    tmp_path, valkey_url, postgres_dsn, postgres, monkeypatch
+):
+    async def fail(self):
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(LiveCatalog, "_refresh", fail)
+    with pytest.raises(edge_app.EdgeError, match="a defect"):
+        async with running_edge(tmp_path, valkey_url, postgres_dsn):
+            await asyncio.sleep(5)
 
 
 async def test_cookie_is_never_set_by_the_vote_api(edge):

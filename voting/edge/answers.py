@@ -43,6 +43,7 @@ PROBLEMS = {
     "late": (408, "请求未能及时送达"),
     "malformed": (400, "请求格式有误"),
     "too-large": (413, "请求内容过大"),
+    "wrong-expectation": (417, "不支持的 Expect 请求头"),
     "wrong-media-type": (415, "请求内容的类型不被接受"),
     "overloaded": (503, "当前访问量过大，请稍后重试"),
     "store-down": (503, "服务暂时不可用，请稍后重试"),
@@ -120,6 +121,13 @@ def problem(
     if retry_after_seconds is not None:
         made[hdrs.RETRY_AFTER] = str(retry_after_seconds)
     return web.Response(body=dumps(body | members), status=status, headers=made)
+
+
+def public_problem(word: str, *, detail: str | None = None) -> web.Response:
+    """The same for a GET of public data: any page may read it."""
+    answer = problem(word, detail=detail)
+    answer.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = "*"
+    return answer
 
 
 def like_answer(

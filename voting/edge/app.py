@@ -4,9 +4,9 @@ import asyncio
 import contextlib
 import gc
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any
 
-import asyncpg
 import structlog
 from aiohttp import hdrs, web
 
@@ -14,22 +14,26 @@ from voting.ballot_box import LIBRARY, BallotBox
 from voting.device import Mint
 from voting.edge import campaigns, counts, devices, likes, origins, pages, receipts, widget
 from voting.edge.answers import headers, problem
-from voting.edge.board import Board, watch_memory
+from voting.edge.board import Board
 from voting.edge.client_address import ClientAddress
-from voting.edge.live_catalog import LiveCatalog
+from voting.edge.encoded import EncodedCandidates
+from voting.edge.live_catalog import CatalogError, LiveCatalog
 from voting.edge.metrics import EdgeMetrics
 from voting.edge.parts import EDGE, Edge
 from voting.edge.protocol import EdgeServer
+from voting.edge.store_watch import watch_store
 from voting.keys import Keys
 from voting.process import Child
 from voting.pseudonyms import Pseudonyms
 from voting.receipt import Receipts
 from voting.settings import Settings
-from voting.store_line import StoreDown, StoreLine
+from voting.store_line import StoreLine
 
 log = structlog.get_logger()
 
+_START_SECONDS = 5.0
 _DRAIN_SECONDS = 5.0
+_LAST_ACCEPTS_SECONDS = 0.1
 _BACKLOG = 4_096
 
 
@@ -45,10 +49,16 @@ def build_app(edge: Edge) -> web.Application:
         [
             web.post("/v1/likes", likes.post_like),
             web.post("/v1/devices", devices.post_device),
+            web.post("/v1/devices/proof", devices.post_device_proof),
             web.post("/v1/devices/state", devices.post_device_state),
             *(
                 web.options(path, origins.preflight)
-                for path in ("/v1/likes", "/v1/devices", "/v1/devices/state")
+                for path in (
+                    "/v1/likes",
+                    "/v1/devices",
+                    "/v1/devices/proof",
+                    "/v1/devices/state",
+                )
             ),
             web.get("/v1/campaigns/{campaign}", campaigns.get_campaign),
             web.get("/v1/campaigns/{campaign}/candidates", campaigns.get_candidates),
@@ -115,25 +125,29 @@ async def run_edge(
         pseudonyms=pseudonyms,
         receipts=Receipts(keys),
         client_address=ClientAddress(settings.trusted_proxies),
+        encoded_candidates=EncodedCandidates(),
         metrics=metrics,
     )
+    failures: list[BaseException] = []
+
+    def give_up(why: BaseException) -> None:
+        failures.append(why)
+        child.stop_event.set()
+
     async with contextlib.AsyncExitStack() as stack:
-        await _open_catalog(catalog, child)
+        await catalog.open()
         stack.push_async_callback(catalog.close)
-        if child.stop_event.is_set():
-            return
         # What runs beside the requests, as one table.
         for background in (
             line.run(),
             catalog.follow(),
             edge.board.follow(),
-            watch_memory(line, box, settings.store_memory_ceiling_percent),
+            watch_store(line, box, settings.store_memory_ceiling_percent),
         ):
-            await stack.enter_async_context(_running(background))
+            await stack.enter_async_context(_running(background, give_up))
         await _until_ready(edge, child)
-        await _warn_of_a_careless_store(line)
         admin_url = await stack.enter_async_context(_admin_site(edge, admin_port))
-        server = await stack.enter_async_context(_public_site(edge, listening))
+        server = await stack.enter_async_context(_public_site(edge, listening, give_up))
         metrics.gauges |= {
             "dianzan_connections": ("Open connections.", lambda: len(server.connections)),
             "dianzan_connections_refused": (
@@ -152,52 +166,29 @@ async def run_edge(
         child.announce({"admin": admin_url})
         await child.stop_event.wait()
         log.info("edge-drains")
-
-
-async def _open_catalog(catalog: LiveCatalog, child: Child) -> None:
-    """Postgres may come up after us; nothing can be served before it does."""
-    while not child.stop_event.is_set():
-        try:
-            await catalog.open()
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as why:
-            await catalog.close()
-            log.warning("database-away", why=str(why) or type(why).__name__)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(child.stop_event.wait(), 0.5)
-        else:
-            return
+    if failures:
+        raise EdgeError(str(failures[0])) from failures[0]
 
 
 async def _until_ready(edge: Edge, child: Child) -> None:
-    """Wait for the store, bounded: an edge whose store is away serves pages and says 503."""
+    """Wait for store and database, bounded: an edge without them serves, and says 503."""
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(10):
-            while not (edge.ballot_box.ready or child.stop_event.is_set()):  # noqa: ASYNC110
+        async with asyncio.timeout(_START_SECONDS):
+            while not (edge.ready or child.stop_event.is_set()):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
             await edge.board.refresh()
 
 
-async def _warn_of_a_careless_store(line: StoreLine) -> None:
-    """Say it where a store of the operator's own would break our promise of durability."""
-    for setting, needed, harm in (
-        ("appendfsync", b"always", "a like that was answered can be lost with the power"),
-        ("appendonly", b"yes", "every like is lost when the store restarts"),
-        ("maxmemory-policy", b"noeviction", "a full store forgets who voted"),
-    ):
-        with contextlib.suppress(StoreDown):  # away, or CONFIG is not for us: nothing is known
-            held = await line.ask("CONFIG", "GET", setting)
-            if held and held[1] != needed:
-                log.warning("store-careless", setting=setting, needed=needed.decode(), harm=harm)
-
-
 @contextlib.asynccontextmanager
-async def _public_site(edge: Edge, listening: socket.socket | None) -> AsyncIterator[EdgeServer]:
+async def _public_site(
+    edge: Edge, listening: socket.socket | None, give_up: Callable[[BaseException], None]
+) -> AsyncIterator[EdgeServer]:
     settings = edge.settings
     app = build_app(edge)
     runner = web.AppRunner(app)
     await runner.setup()
     server = EdgeServer(
-        app._handle,
+        _answering_in_our_words(app._handle),
         request_factory=app._make_request,
         connections_max=settings.edge_connections_max,
     )
@@ -209,11 +200,11 @@ async def _public_site(edge: Edge, listening: socket.socket | None) -> AsyncIter
     else:
         listener = await loop.create_server(server, sock=listening, backlog=_BACKLOG)
     try:
-        async with _running(server.end_late_heads()):
+        async with _running(server.end_late_heads(), give_up):
             yield server
     finally:
-        # Connections in our backlog would be reset by closing the listener: give the loop turns
-        # to take and answer them first. With a supervisor they stay in its copy of the socket.
+        # Who waits in our backlog would be reset by closing the listener: take them in first.
+        await asyncio.sleep(_LAST_ACCEPTS_SECONDS)
         listener.close()
         server.pre_shutdown()
         await server.shutdown(_DRAIN_SECONDS)
@@ -242,9 +233,37 @@ async def _admin_site(edge: Edge, port: int) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
+def _answering_in_our_words(
+    handle: Callable[[web.Request], Awaitable[web.StreamResponse]],
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """What aiohttp refuses by itself is a problem like all others."""
+
+    async def handle_all(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handle(request)
+        except web.HTTPExpectationFailed:
+            return problem("wrong-expectation")
+        except web.HTTPException as refusal:
+            return problem("not-found" if refusal.status == 404 else "malformed")
+
+    return handle_all
+
+
 @contextlib.asynccontextmanager
-async def _running(background: "asyncio._CoroutineLike[None]") -> AsyncIterator[None]:
+async def _running(
+    background: Coroutine[Any, Any, None], give_up: Callable[[BaseException], None]
+) -> AsyncIterator[None]:
+    """A background life. Where one fails, an edge that seems to work and does not would be left:
+    it is said, and the whole edge gives up, so that its supervisor starts another."""
     task = asyncio.create_task(background)
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (why := task.exception()) is not None:
+            if not isinstance(why, CatalogError):
+                log.critical("edge-part-failed", exc_info=why)
+            give_up(why)
+
+    task.add_done_callback(ended)
     try:
         yield
     finally:

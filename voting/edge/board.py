@@ -11,16 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-import structlog
-
 from voting.ballot import Position
 from voting.ballot_box import BallotBox, Snapshot
 from voting.campaign import Campaign, Visibility, microseconds, moment_at
-from voting.edge.live_catalog import LiveCatalog
+from voting.edge.live_catalog import DATABASE_AWAY, LiveCatalog
 from voting.journal import counted_sums
-from voting.store_line import StoreDown, StoreLine
-
-log = structlog.get_logger()
+from voting.store_line import StoreDown
 
 _REFRESH_EVERY_SECONDS = 1.0
 
@@ -57,8 +53,14 @@ class Board:
         self._made_from: dict[str, tuple[Campaign, object]] = {}
 
     def published(self, campaign: Campaign) -> Published | None:
-        """None where nothing is known yet: the store was away since the start."""
-        return self._published.get(campaign.id)
+        """None where nothing is known yet: the store was away since the start. What was published
+        under another state of the campaign stands only where the present one hides nothing."""
+        published = self._published.get(campaign.id)
+        if published is None or campaign.rules.counts is Visibility.LIVE:
+            return published
+        if self._made_from[campaign.id][0] is not campaign:
+            return _hidden(0, None)
+        return published
 
     async def follow(self) -> None:
         """Refresh each second until cancelled. While the store is away the last state stands."""
@@ -70,14 +72,15 @@ class Board:
         for campaign in list(self._catalog.campaigns.values()):
             try:
                 await self._refresh_one(campaign)
-            except StoreDown:
-                return  # the line says so itself
-            except Exception:
-                log.exception("board-not-refreshed", campaign=campaign.id)
+            except (StoreDown, *DATABASE_AWAY):
+                continue  # the line and the catalog say so themselves
 
     async def _refresh_one(self, campaign: Campaign) -> None:
-        snapshot = await self._box.snapshot(campaign.id)
         visibility = campaign.rules.counts
+        if visibility is Visibility.STAFF:
+            self._publish(campaign, None, lambda: _hidden(0, None))
+            return
+        snapshot = await self._box.snapshot(campaign.id)
         if visibility is Visibility.LIVE or (
             visibility is Visibility.AFTER_CLOSE and snapshot.at_us >= campaign.window.closes_at_us
         ):
@@ -87,8 +90,8 @@ class Board:
         elif visibility is Visibility.DAILY:
             await self._refresh_daily(campaign, snapshot.at_us)
         else:
-            shown_at = campaign.window.closes_at if visibility is Visibility.AFTER_CLOSE else None
-            self._publish(campaign, shown_at, lambda: _hidden(snapshot.at_us, shown_at))
+            closes_at = campaign.window.closes_at
+            self._publish(campaign, closes_at, lambda: _hidden(snapshot.at_us, closes_at))
 
     async def _refresh_daily(self, campaign: Campaign, now_us: int) -> None:
         """Counts as of the last publication hour, out of Postgres: they are the same on every
@@ -115,7 +118,8 @@ class Board:
             self._made_from[campaign.id] = (campaign, made_from)
 
     def _stands(self, campaign: Campaign, made_from: object) -> bool:
-        return self._made_from.get(campaign.id) == (campaign, made_from)
+        made = self._made_from.get(campaign.id)
+        return made is not None and made[0] is campaign and made[1] == made_from
 
 
 def publication_hours(campaign: Campaign, now_us: int) -> tuple[int, int]:
@@ -147,20 +151,3 @@ def _hidden(as_of_us: int, visible_from: datetime | None) -> Published:
     shown_at = visible_from.isoformat() if visible_from else None
     body = json.dumps({"counts": None, "visible_from": shown_at}, separators=(",", ":")).encode()
     return Published(as_of_us, 0, 0, None, body, f'W/"hidden-{shown_at}"')
-
-
-async def watch_memory(line: StoreLine, box: BallotBox, ceiling_percent: int) -> None:
-    """Refuse likes before the store must: near its memory's end even the flusher's trim and a
-    failover have to have room."""
-    while True:
-        try:
-            info = await line.ask("INFO", "memory")
-            fields = dict(row.split(b":", 1) for row in info.split(b"\r\n") if b":" in row)
-            used, most = int(fields[b"used_memory"]), int(fields[b"maxmemory"])
-            full = bool(most) and used * 100 >= most * ceiling_percent
-            if full != box.refusing:
-                log.warning("store-memory", refusing=full, used=used, maxmemory=most)
-            box.refusing = full
-        except StoreDown:
-            pass
-        await asyncio.sleep(_REFRESH_EVERY_SECONDS)

@@ -40,6 +40,13 @@ class DeviceStateRequest(DeviceRequest):
     token: str
 
 
+class DeviceProofRequest(pydantic.BaseModel):
+    """Body of POST /v1/devices/proof."""
+
+    model_config = pydantic.ConfigDict(strict=True)
+    token: str
+
+
 decode_like = msgspec.json.Decoder(LikeRequest).decode
 """0.2 us; pydantic takes 1.0 on this, the one body that comes a thousand times a second."""
 

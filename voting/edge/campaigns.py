@@ -1,12 +1,20 @@
 """Public data of a campaign: its rules, its candidates, their pictures."""
 
 import random
-from typing import Any
+import time
 
 from aiohttp import web
 
 from voting.campaign import Campaign, Candidate, Order, moment_at
-from voting.edge.answers import headers, problem, public_headers, public_json, window_members
+from voting.edge.answers import (
+    headers,
+    problem,
+    public_headers,
+    public_json,
+    public_problem,
+    window_members,
+)
+from voting.edge.live_catalog import DATABASE_AWAY
 from voting.edge.parts import EDGE
 
 _CACHE = "public, max-age=5, stale-while-revalidate=30"
@@ -19,7 +27,7 @@ async def get_campaign(request: web.Request) -> web.Response:
     """GET /v1/campaigns/{campaign}: rules, window, quotas, visibility, server time."""
     campaign = campaign_of(request)
     if campaign is None:
-        return problem("unknown-campaign")
+        return public_problem(request.app[EDGE].catalog.unknown)
     rules = campaign.rules
     now = moment_at(request.app[EDGE].ballot_box.store_now_us(), campaign.window.zone)
     return public_json(
@@ -53,25 +61,34 @@ async def get_candidates(request: web.Request) -> web.Response:
     """GET /v1/campaigns/{campaign}/candidates[?order=random|listed&seed=...]."""
     campaign = campaign_of(request)
     if campaign is None:
-        return problem("unknown-campaign")
+        return public_problem(request.app[EDGE].catalog.unknown)
+    # Who shows the list asks for the campaign's own order: `rules.order` in GET campaign.
     order = request.query.get("order", Order.LISTED)
-    seed = request.query.get("seed", "")
+    # The same seed gives the same order: a visitor's list does not jump. Without one the order is
+    # another each minute, so that caches keep a copy and nobody is always first.
+    seed = request.query.get("seed", str(int(time.time()) // 60))
     if order not in (Order.LISTED, Order.RANDOM) or len(seed) > _SEED_LENGTH_MAX:
-        return problem("malformed", detail="order: listed or random; seed: at most 64 characters")
-    candidates = shown(campaign)
+        return public_problem(
+            "malformed", detail="order: listed or random; seed: at most 64 characters"
+        )
+    encoded = request.app[EDGE].encoded_candidates.of(campaign)
     if order == Order.RANDOM:
-        # The same seed gives the same order: a visitor's list does not jump, and nobody is
-        # always first.
-        random.Random(seed).shuffle(candidates)  # noqa: S311
-    return public_json({"candidates": [_public(c) for c in candidates]}, _CACHE)
+        encoded = random.Random(seed).sample(encoded, len(encoded))  # noqa: S311
+    return web.Response(
+        body=b'{"candidates":[' + b",".join(encoded) + b"]}",
+        headers=public_headers("application/json; charset=utf-8", _CACHE),
+    )
 
 
 async def get_photo(request: web.Request) -> web.Response:
     """GET /v1/photos/{photo}.webp or .jpg; an id never changes what it shows."""
     kind = request.match_info["kind"]
-    photo = await request.app[EDGE].catalog.photo(request.match_info["photo"])
+    try:
+        photo = await request.app[EDGE].catalog.photo(request.match_info["photo"])
+    except DATABASE_AWAY:
+        return public_problem("store-down")
     if photo is None:
-        return problem("not-found")
+        return public_problem("not-found")
     return web.Response(
         body=photo.webp if kind == "webp" else photo.jpeg,
         headers=public_headers(_PHOTO_TYPES[kind], _FOR_GOOD),
@@ -85,8 +102,7 @@ async def get_health(_: web.Request) -> web.Response:
 
 async def get_ready(request: web.Request) -> web.Response:
     """GET /readyz: 200 where a vote could be taken now, else 503."""
-    edge = request.app[EDGE]
-    if edge.ballot_box.ready and edge.catalog.campaigns:
+    if request.app[EDGE].ready:
         return web.Response(body=b'{"ready":true}', headers=headers("application/json"))
     return problem("store-down")
 
@@ -98,23 +114,3 @@ def campaign_of(request: web.Request) -> Campaign | None:
 def candidate_of(request: web.Request, campaign: Campaign) -> Candidate | None:
     candidate = campaign.by_id.get(request.match_info["candidate"])
     return None if candidate is None or candidate.withdrawn else candidate
-
-
-def shown(campaign: Campaign) -> list[Candidate]:
-    return [candidate for candidate in campaign.candidates if not candidate.withdrawn]
-
-
-def _public(candidate: Candidate) -> dict[str, Any]:
-    photo = candidate.photo
-    return {
-        "id": candidate.id,
-        "name": candidate.name,
-        "organisation": candidate.organisation,
-        "unit": candidate.unit,
-        "channel": candidate.channel,
-        "title": candidate.title,
-        "summary": candidate.summary,
-        "photo": {"webp": f"/v1/photos/{photo}.webp", "jpeg": f"/v1/photos/{photo}.jpg"}
-        if photo
-        else None,
-    }

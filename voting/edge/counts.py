@@ -4,7 +4,7 @@ from html import escape
 
 from aiohttp import hdrs, web
 
-from voting.edge.answers import problem, public_headers
+from voting.edge.answers import public_headers, public_problem
 from voting.edge.campaigns import campaign_of, candidate_of
 from voting.edge.parts import EDGE
 
@@ -16,10 +16,10 @@ async def get_counts(request: web.Request) -> web.Response:
     """GET /v1/campaigns/{campaign}/counts."""
     campaign = campaign_of(request)
     if campaign is None:
-        return problem("unknown-campaign")
+        return public_problem(request.app[EDGE].catalog.unknown)
     published = request.app[EDGE].board.published(campaign)
     if published is None:
-        return problem("store-down")
+        return public_problem("store-down")
     made = public_headers("application/json; charset=utf-8", _CACHE)
     made[hdrs.ETAG] = published.etag
     if published.etag in request.headers.get(hdrs.IF_NONE_MATCH, ""):
@@ -31,10 +31,10 @@ async def get_count_image(request: web.Request) -> web.Response:
     """GET /v1/campaigns/{campaign}/counts/{candidate}.svg; a dash where counts are hidden."""
     campaign = campaign_of(request)
     if campaign is None:
-        return problem("unknown-campaign")
+        return public_problem(request.app[EDGE].catalog.unknown)
     candidate = candidate_of(request, campaign)
     if candidate is None:
-        return problem("unknown-candidate")
+        return public_problem("unknown-candidate")
     published = request.app[EDGE].board.published(campaign)
     likes = published.likes(candidate.number, None) if published else None
     return web.Response(

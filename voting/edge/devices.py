@@ -3,18 +3,25 @@
 import time
 from typing import TypeVar
 
+import pydantic
 from aiohttp import hdrs, web
 
 from voting import journal
 from voting.campaign import Campaign
 from voting.device import DeviceToken
-from voting.edge.answers import json_answer, problem
-from voting.edge.bodies import DeviceRequest, DeviceStateRequest, parse, read_body
-from voting.edge.origins import is_allowed
+from voting.edge.answers import allow, json_answer, problem
+from voting.edge.bodies import (
+    DeviceProofRequest,
+    DeviceRequest,
+    DeviceStateRequest,
+    parse,
+    read_body,
+)
+from voting.edge.origins import allowed_origin, is_allowed
 from voting.edge.parts import EDGE, Edge
 from voting.store_line import StoreDown
 
-Wanted = TypeVar("Wanted", bound=DeviceRequest)
+Wanted = TypeVar("Wanted", bound=pydantic.BaseModel)
 
 LEVEL = 1
 """What a new device gets while challenges are off."""
@@ -26,11 +33,9 @@ async def post_device(request: web.Request) -> web.Response:
     wanted = await _read(request, DeviceRequest)
     if isinstance(wanted, web.Response):
         return wanted
-    campaign = edge.catalog.campaigns.get(wanted.campaign)
-    if campaign is None:
-        return problem("unknown-campaign")
-    if not is_allowed(request, campaign):
-        return problem("wrong-origin")
+    campaign = _campaign(edge, request, wanted.campaign)
+    if isinstance(campaign, web.Response):
+        return campaign
     token = edge.mint.issue(campaign, time.time(), level=LEVEL)
     return json_answer(
         {"token": token, "level": LEVEL}, status=201, origin=request.headers.get(hdrs.ORIGIN)
@@ -43,11 +48,9 @@ async def post_device_state(request: web.Request) -> web.Response:
     wanted = await _read(request, DeviceStateRequest)
     if isinstance(wanted, web.Response):
         return wanted
-    campaign = edge.catalog.campaigns.get(wanted.campaign)
-    if campaign is None:
-        return problem("unknown-campaign")
-    if not is_allowed(request, campaign):
-        return problem("wrong-origin")
+    campaign = _campaign(edge, request, wanted.campaign)
+    if isinstance(campaign, web.Response):
+        return campaign
     origin = request.headers.get(hdrs.ORIGIN)
     token = edge.mint.verify(wanted.token, campaign, time.time())
     if token is None:
@@ -84,8 +87,35 @@ async def device_state(
     return liked, max(0, min(quotas)) if quotas else None
 
 
+async def post_device_proof(request: web.Request) -> web.Response:
+    """POST /v1/devices/proof: a token for a solved challenge. As long as no challenge is set there
+    is nothing to prove: a token that is one of ours comes back with the level that it has."""
+    edge = request.app[EDGE]
+    wanted = await _read(request, DeviceProofRequest)
+    if isinstance(wanted, web.Response):
+        return wanted
+    if not is_allowed(request, None):
+        return problem("wrong-origin")
+    origin = request.headers.get(hdrs.ORIGIN)
+    token = edge.mint.open(wanted.token, time.time())
+    if token is None:
+        return problem("bad-token", origin=origin)
+    return json_answer({"token": wanted.token, "level": token.level}, origin=origin)
+
+
+def _campaign(edge: Edge, request: web.Request, campaign_id: str) -> Campaign | web.Response:
+    campaign = edge.catalog.campaigns.get(campaign_id)
+    if campaign is None:
+        return problem(edge.catalog.unknown, origin=allowed_origin(request))
+    return campaign if is_allowed(request, campaign) else problem("wrong-origin")
+
+
 async def _read(request: web.Request, wanted: type[Wanted]) -> Wanted | web.Response:
     body = await read_body(request)
-    if isinstance(body, web.Response):
-        return body
-    return parse(wanted.model_validate_json, body)
+    if not isinstance(body, web.Response):
+        content = parse(wanted.model_validate_json, body)
+        if not isinstance(content, web.Response):
+            return content
+        body = content
+    allow(body.headers, allowed_origin(request))
+    return body

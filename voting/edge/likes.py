@@ -11,9 +11,9 @@ from antifraud.signals import Signals
 from voting.ballot import Ballot, Cast, Outcome
 from voting.campaign import Campaign, Candidate
 from voting.device import DeviceToken
-from voting.edge.answers import like_answer, problem
+from voting.edge.answers import allow, like_answer, problem
 from voting.edge.bodies import CLICK_RULE, decode_like, is_click, read_body
-from voting.edge.origins import is_allowed
+from voting.edge.origins import allowed_origin, is_allowed
 from voting.edge.parts import EDGE, Edge
 from voting.pseudonyms import click_hash
 
@@ -49,12 +49,13 @@ async def read_tap(edge: Edge, request: web.Request) -> Tap | web.Response:
 
     def refuse(word: str, detail: str | None = None) -> web.Response:
         edge.metrics.problems[word] += 1
-        return problem(word, detail=detail, origin=allowed_origin)
+        origin = None if word == "wrong-origin" else allowed_origin(request)
+        return problem(word, detail=detail, origin=origin)
 
-    allowed_origin = None
     body = await read_body(request)
     if not isinstance(body, bytes):
         edge.metrics.problems["body"] += 1
+        allow(body.headers, allowed_origin(request))
         return body
     try:
         like = decode_like(body)
@@ -64,11 +65,10 @@ async def read_tap(edge: Edge, request: web.Request) -> Tap | web.Response:
         return refuse("malformed", CLICK_RULE)
     campaign = edge.catalog.campaigns.get(like.campaign)
     if campaign is None:
-        return refuse("unknown-campaign")
+        return refuse(edge.catalog.unknown)
     origin = request.headers.get(hdrs.ORIGIN)
     if origin is not None and not is_allowed(request, campaign):
         return refuse("wrong-origin")
-    allowed_origin = origin
     token = edge.mint.verify(like.token, campaign, time.time())
     if token is None:
         return refuse("bad-token")

@@ -5,8 +5,10 @@ edge goes on with what it holds.
 """
 
 import asyncio
+import contextlib
 import secrets
 from collections import OrderedDict
+from collections.abc import AsyncIterator
 from datetime import date, timedelta
 
 import asyncpg
@@ -24,6 +26,27 @@ _FOLLOW_EVERY_SECONDS = 0.8
 _PHOTOS_HELD_BYTES_MAX = 48 * 2**20
 _ASK_TIMEOUT_SECONDS = 5.0
 
+DATABASE_AWAY = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the server ended an idle session
+)
+"""What a database that is away, restarts or is overloaded shows itself as."""
+
+
+_CONFIGURED_WRONG = (
+    asyncpg.InvalidPasswordError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.UndefinedTableError,
+)
+
+
+class CatalogError(Exception):
+    """Waiting does not mend it: the password, the database's name, or that it is not migrated."""
+
 
 class LiveCatalog:
     """Campaigns by id, kept up to date by `follow()`; tells the ballot box and the pseudonyms
@@ -37,28 +60,40 @@ class LiveCatalog:
         self._version = -1
         self._photos: OrderedDict[str, Photo] = OrderedDict()
         self._photos_bytes = 0
+        self._photo_ids: frozenset[str] = frozenset()
+        self._fetching: dict[str, asyncio.Task[Photo | None]] = {}
         self._days: set[date] = set()
         self.campaigns: dict[str, Campaign] = {}
 
+    @property
+    def unknown(self) -> str:
+        """The problem where a campaign is not found: that there is none, or that nobody knows."""
+        return "unknown-campaign" if self._days else "store-down"
+
+    @property
+    def loaded(self) -> bool:
+        """Whether all is there that a vote needs of the database."""
+        return bool(self.campaigns) and bool(self._days)
+
     async def open(self) -> None:
-        """Connect and load; asyncpg's and OS errors come through."""
+        """Make ready; connects when the first question is asked."""
         self._pool = await asyncpg.create_pool(
-            self._dsn, min_size=1, max_size=3, command_timeout=_ASK_TIMEOUT_SECONDS, timeout=5
+            self._dsn, min_size=0, max_size=3, command_timeout=_ASK_TIMEOUT_SECONDS, timeout=5
         )
-        await self._refresh()
 
     async def close(self) -> None:
         if self._pool is not None:
             self._pool.terminate()
 
     async def follow(self) -> None:
-        """Load what changed, each second, until cancelled."""
+        """Load now, then what changed, each second, until cancelled."""
         away = False
         while True:
-            await asyncio.sleep(_FOLLOW_EVERY_SECONDS)
             try:
                 await self._refresh()
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as why:
+            except _CONFIGURED_WRONG as why:
+                raise CatalogError(f"the database refuses the edge: {why}") from None
+            except DATABASE_AWAY as why:
                 if not away:
                     log.warning("catalog-away", why=str(why) or type(why).__name__)
                 away = True
@@ -66,16 +101,28 @@ class LiveCatalog:
                 if away:
                     log.info("catalog-back")
                 away = False
+            await asyncio.sleep(_FOLLOW_EVERY_SECONDS)
 
     async def photo(self, photo_id: str) -> Photo | None:
-        """A picture out of memory or Postgres; the least recently shown are let go."""
+        """A picture out of memory or Postgres; the least recently shown are let go. Only those of
+        candidates, however many ids somebody makes up. Raises DATABASE_AWAY."""
         if photo_id in self._photos:
             self._photos.move_to_end(photo_id)
             return self._photos[photo_id]
-        assert self._pool is not None
-        async with self._pool.acquire(timeout=_ASK_TIMEOUT_SECONDS) as connection:
+        if photo_id not in self._photo_ids:
+            return None
+        # A crowd that comes for the same picture costs one query.
+        fetching = self._fetching.get(photo_id)
+        if fetching is None:
+            fetching = asyncio.create_task(self._fetch_photo(photo_id))
+            self._fetching[photo_id] = fetching
+            fetching.add_done_callback(lambda _: self._fetching.pop(photo_id, None))
+        return await asyncio.shield(fetching)
+
+    async def _fetch_photo(self, photo_id: str) -> Photo | None:
+        async with self._connection() as connection:
             photo = await load_photo(connection, photo_id)
-        if photo is not None and photo_id not in self._photos:
+        if photo is not None:
             self._photos[photo_id] = photo
             self._photos_bytes += len(photo.webp) + len(photo.jpeg)
             while self._photos_bytes > _PHOTOS_HELD_BYTES_MAX:
@@ -87,11 +134,10 @@ class LiveCatalog:
         self, campaign: Campaign, until_us: int
     ) -> tuple[dict[int, int], int, int] | None:
         """(counts by candidate number, epoch, seq) of all votes before a whole minute; None while
-        the database does not have all of them."""
-        assert self._pool is not None
+        the database does not have all of them. Raises DATABASE_AWAY."""
         until = moment_at(until_us)
         day = campaign.window.day_at(until_us - 1).date
-        async with self._pool.acquire(timeout=_ASK_TIMEOUT_SECONDS) as connection:
+        async with self._connection() as connection:
             flushed_until = await connection.fetchval("SELECT min(at) FROM watermarks")
             if flushed_until is None or flushed_until < until:
                 return None
@@ -102,8 +148,9 @@ class LiveCatalog:
                 until,
             )
             last = await connection.fetchrow(
-                "SELECT epoch, seq FROM votes WHERE day = $1 AND campaign = $2 AND at < $3"
-                " ORDER BY epoch DESC, seq DESC LIMIT 1",
+                # By the unique index, from its end: the day is not read.
+                "SELECT epoch, seq FROM votes WHERE day = $1 AND shard = 0 AND campaign = $2"
+                " AND at < $3 ORDER BY epoch DESC, seq DESC LIMIT 1",
                 day,
                 campaign.number,
                 until,
@@ -111,18 +158,30 @@ class LiveCatalog:
         epoch, seq = last or (0, 0)
         return dict(rows), epoch, seq
 
-    async def _refresh(self) -> None:
-        assert self._pool is not None
+    @contextlib.asynccontextmanager
+    async def _connection(self) -> AsyncIterator[asyncpg.Connection]:
+        assert self._pool is not None, "open() comes first"
         async with self._pool.acquire(timeout=_ASK_TIMEOUT_SECONDS) as connection:
+            yield connection
+
+    async def _refresh(self) -> None:
+        async with self._connection() as connection:
             # The version first: what changes after it is loaded next time.
             version = await catalog_version(connection)
             if version != self._version:
                 campaigns = await load_campaigns(connection)
+                await self._keep_pseudonym_keys(connection)
                 # Those that did not change stay the same objects: plans made from them hold.
                 self.campaigns = {
                     key: held if (held := self.campaigns.get(key)) == campaign else campaign
                     for key, campaign in campaigns.items()
                 }
+                self._photo_ids = frozenset(
+                    candidate.photo
+                    for campaign in campaigns.values()
+                    for candidate in campaign.candidates
+                    if candidate.photo
+                )
                 self._version = version
                 log.info("catalog-loaded", version=version, campaigns=len(campaigns))
             # Highest epoch that Postgres has rows of.

@@ -1,7 +1,5 @@
 """Which pages may hand in likes."""
 
-from urllib.parse import urlsplit
-
 from aiohttp import hdrs, web
 
 from voting.campaign import Campaign
@@ -24,9 +22,16 @@ def is_allowed(request: web.Request, campaign: Campaign | None) -> bool:
         return True
     if origin in edge.settings.public_origins:
         return True
-    # A browser sets both; a page elsewhere cannot make them agree.
-    parts = urlsplit(origin)
-    return parts.scheme in ("http", "https") and parts.netloc == request.headers.get(hdrs.HOST)
+    if edge.settings.public_origins:
+        return False
+    # Nobody has said how we are called: then it is as the browser addressed us.
+    host = request.headers.get(hdrs.HOST)
+    return origin in (f"https://{host}", f"http://{host}")
+
+
+def allowed_origin(request: web.Request, campaign: Campaign | None = None) -> str | None:
+    """The page's origin where it may read an answer of ours, else None."""
+    return request.headers.get(hdrs.ORIGIN) if is_allowed(request, campaign) else None
 
 
 async def preflight(request: web.Request) -> web.Response:

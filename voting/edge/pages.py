@@ -1,7 +1,7 @@
 """Pages of the edge: the card for an iframe, its form without JavaScript, the demo portal.
 
 The card's device lives in the only cookie of the edge, partitioned by the embedding site, and is
-set by nothing but a like.
+set by nothing but the form's post.
 """
 
 import contextlib
@@ -18,8 +18,9 @@ from voting.ballot import Outcome
 from voting.campaign import Campaign, Order
 from voting.edge.answers import PROBLEMS, headers, problem, word_of
 from voting.edge.bodies import CLICK_RULE, is_click, read_body
-from voting.edge.campaigns import campaign_of, candidate_of, shown
+from voting.edge.campaigns import campaign_of, candidate_of
 from voting.edge.devices import LEVEL, device_state
+from voting.edge.encoded import shown
 from voting.edge.likes import cast_like
 from voting.edge.origins import is_allowed
 from voting.edge.parts import EDGE
@@ -60,7 +61,7 @@ async def get_card(request: web.Request) -> web.Response:
     edge = request.app[EDGE]
     campaign = campaign_of(request)
     if campaign is None:
-        return problem("unknown-campaign")
+        return problem(edge.catalog.unknown)
     candidate = candidate_of(request, campaign)
     if candidate is None:
         return problem("unknown-candidate")
@@ -89,7 +90,7 @@ async def post_card(request: web.Request) -> web.Response:
     edge = request.app[EDGE]
     campaign = campaign_of(request)
     if campaign is None:
-        return problem("unknown-campaign")
+        return problem(edge.catalog.unknown)
     candidate = candidate_of(request, campaign)
     if candidate is None:
         return problem("unknown-candidate")
@@ -114,8 +115,8 @@ async def post_card(request: web.Request) -> web.Response:
     made[hdrs.LOCATION] = f"{request.path}?{urlencode({'said': word})}"
     # By hand: http.cookies knows Partitioned only from Python 3.14 on. A token is base64url.
     made[hdrs.SET_COOKIE] = (
-        f"{_COOKIE}={held}; Max-Age={_COOKIE_SECONDS}; Path=/embed; Secure; HttpOnly;"
-        " SameSite=None; Partitioned"
+        f"{_COOKIE}={held}; Max-Age={_COOKIE_SECONDS}; Path={_cookie_path(campaign)};"
+        " Secure; HttpOnly; SameSite=None; Partitioned"
     )
     return web.Response(status=303, headers=made)
 
@@ -135,6 +136,11 @@ def _page(text: str, policy: str) -> web.Response:
     # Not no-referrer: it would make a form's Origin "null", which is foreign.
     made["Referrer-Policy"] = "strict-origin-when-cross-origin"
     return web.Response(body=text.encode(), headers=made)
+
+
+def _cookie_path(campaign: Campaign) -> str:
+    """A token is one campaign's: so is its cookie."""
+    return f"/embed/v1/card/{campaign.id}"
 
 
 def _card_policy(campaign: Campaign) -> str:

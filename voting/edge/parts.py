@@ -8,6 +8,7 @@ from voting.ballot_box import BallotBox
 from voting.device import Mint
 from voting.edge.board import Board
 from voting.edge.client_address import ClientAddress
+from voting.edge.encoded import EncodedCandidates
 from voting.edge.live_catalog import LiveCatalog
 from voting.edge.metrics import EdgeMetrics
 from voting.pseudonyms import Pseudonyms
@@ -27,7 +28,13 @@ class Edge:
     pseudonyms: Pseudonyms
     receipts: Receipts
     client_address: ClientAddress
+    encoded_candidates: EncodedCandidates
     metrics: EdgeMetrics
+
+    @property
+    def ready(self) -> bool:
+        """Whether a vote could be taken now."""
+        return self.ballot_box.ready and self.catalog.loaded
 
 
 EDGE = web.AppKey("edge", Edge)
