@@ -28,7 +28,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ClusterDownError, ReadOnlyError
 
-from tally.housekeeping import unlink_past_days
+from tally.housekeeping import rewrite_long_file, unlink_past_days
 from tally.rows import Batch, Placed
 from tally.store import ShardStore, Watermark
 from voting.journal import ENTRY_FIELD, Entry, EntryId, JournalError, journal_key, unpack_entry
@@ -41,7 +41,7 @@ _ENTRIES_READ_MAX = 1_024
 """Of one read: bounds the memory that a change from small entries to large ones can cost."""
 
 _STANDBY_SECONDS = 1.0
-_TIDY_SECONDS = 3_600.0
+_TIDY_SECONDS = 600.0
 _ADVANCE_SECONDS = 1.0
 """How often an idle flusher tells Postgres up to when nothing is missing."""
 _STOP_SECONDS = 5.0
@@ -162,11 +162,14 @@ class Journal:
                 window.add(id_, len(packed))
                 start = f"({id_}"
 
-    async def tidy(self) -> None:
-        """Let days go that nobody needs any more."""
+    async def tidy(self, rewrite_bytes: int) -> None:
+        """Let days go that nobody needs any more, and keep the append-only file short enough to
+        be loaded in time after a crash."""
         gone = await unlink_past_days(self._valkey, self._shard)
         if gone:
             log.info("past-days-unlinked", shard=self._shard, keys=gone)
+        if await rewrite_long_file(self._valkey, rewrite_bytes):
+            log.info("store-rewrite-asked", shard=self._shard)
 
     async def trim_before(self, first_kept: EntryId) -> None:
         await self._valkey.xtrim(self._key, minid=str(first_kept), approximate=False)
@@ -284,6 +287,7 @@ class Flusher:
         shard: int = 0,
         flush_every_seconds: float = 0.25,
         retain_bytes: int = 64 << 20,
+        rewrite_bytes: int = 4 << 30,
     ) -> None:
         self._postgres_dsn = postgres_dsn
         self._valkey_url = valkey_url
@@ -293,6 +297,7 @@ class Flusher:
         self._shard = shard
         self._flush_every_seconds = flush_every_seconds
         self._retain_bytes = retain_bytes
+        self._rewrite_bytes = rewrite_bytes
         self._postgres = _Reach("postgres")
         self._valkey = _Reach("valkey")
         self._entries_wanted = 64
@@ -393,13 +398,13 @@ class Flusher:
                 self._postgres.found()
                 self._metrics.complete_until(look.now_us)
                 advanced_at = time.monotonic()
-                if advanced_at - tidied_at >= _TIDY_SECONDS:
-                    await journal.tidy()
-                    tidied_at = advanced_at
             self._metrics.lag_entries.set(max(0, look.length - window.entries))
             if look.drained:
                 if look.stopping:
                     return
+                if time.monotonic() - tidied_at >= _TIDY_SECONDS:
+                    await journal.tidy(self._rewrite_bytes)
+                    tidied_at = time.monotonic()
                 await self._stopped_within(self._flush_every_seconds)
 
     async def _look(self, journal: Journal, after: EntryId) -> "_Look":
@@ -532,6 +537,7 @@ async def flush(
         metrics=FlusherMetrics(registry or CollectorRegistry()),
         flush_every_seconds=settings.flush_every_ms / 1000,
         retain_bytes=settings.journal_retain_mb << 20,
+        rewrite_bytes=settings.store_rewrite_mb << 20,
     )
     running = asyncio.create_task(flusher.run())
     stopping = asyncio.create_task(stop.wait())

@@ -1,4 +1,4 @@
-"""Housekeeping of the hot state: days that nobody needs any more are let go.
+"""Housekeeping of the hot state: old days are let go, the append-only file is kept short.
 
 A day's hashes carry no TTL: a clock that jumps forward would make everybody a new voter. So a day
 goes only when the journal has gone on over several later days, which one jump cannot bring about.
@@ -27,3 +27,19 @@ async def unlink_past_days(valkey: redis.Redis, shard: int, keep: int = DAYS_KEP
     if past:
         await valkey.unlink(*past)
     return past
+
+
+async def rewrite_long_file(valkey: redis.Redis, rewrite_bytes: int) -> bool:
+    """Ask the store to write its append-only file anew where it grew by so much since it was
+    written last; whether it was asked. A store whose administration is not ours is left to those
+    whose it is. Known cost: the store forks (milliseconds of stall per GB), and memory that is
+    written meanwhile is copied."""
+    try:
+        about = await valkey.info("persistence")
+        grown = about.get("aof_current_size", 0) - about.get("aof_base_size", 0)
+        if grown < rewrite_bytes or about.get("aof_rewrite_in_progress"):
+            return False
+        await valkey.bgrewriteaof()
+    except redis.ResponseError:
+        return False
+    return True

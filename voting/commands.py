@@ -88,6 +88,7 @@ def mint(
     issuer = Mint(Keys.load(settings.keys_path))
     now = time.time()
     descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    os.fchmod(descriptor, 0o600)  # also where the file was there before
     with os.fdopen(descriptor, "w") as file:
         file.writelines(issuer.issue(found, now) + "\n" for _ in range(number))
     typer.echo(f"{number} tokens for {campaign} in {out}", err=True)

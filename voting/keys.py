@@ -69,6 +69,7 @@ class Keys:
             # Whole or not at all: written aside, fsynced, then linked into place. A link fails
             # where the name exists, so two makers cannot end with two sets of keys.
             aside = path.with_name(f".{path.name}.{os.getpid()}")
+            aside.unlink(missing_ok=True)  # of a process that was killed here under the same pid
             descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             try:
                 with os.fdopen(descriptor, "w") as file:

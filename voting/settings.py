@@ -111,6 +111,12 @@ class Settings(BaseSettings):
         ge=1,
         description="Flushed journal that is kept in the store for recovery, in MiB.",
     )
+    store_rewrite_mb: int = Field(
+        default=4_096,
+        ge=16,
+        description="Growth of the store's append-only file, in MiB, after which the flusher asks "
+        "for its rewrite.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severity that is logged."
     )

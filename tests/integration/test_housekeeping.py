@@ -2,7 +2,8 @@
 
 from datetime import date, timedelta
 
-from tally.housekeeping import unlink_past_days
+from tally.housekeeping import rewrite_long_file, unlink_past_days
+from tests.conftest import wait_until_async
 from voting import journal
 
 TODAY = date(2026, 7, 10)
@@ -40,3 +41,17 @@ async def test_a_clock_that_jumped_a_year_ahead_costs_no_recent_day(valkey):
     for day in (TODAY - timedelta(days=1), TODAY, TODAY + timedelta(days=365)):
         await put(valkey, "busy", day)
     assert await unlink_past_days(valkey, 0) == []
+
+
+async def test_a_file_that_grew_is_written_anew_and_a_short_one_is_not(valkey):
+    for _ in range(200):
+        await valkey.set("key", "x" * 10_000)
+    assert not await rewrite_long_file(valkey, 1 << 30)
+    assert await rewrite_long_file(valkey, 1 << 20)
+
+    async def short():
+        about = await valkey.info("persistence")
+        return not about["aof_rewrite_in_progress"] and about["aof_current_size"] < 1 << 20
+
+    await wait_until_async(short)
+    assert not await rewrite_long_file(valkey, 1 << 20)
