@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from voting.intake.manifest import FILE as MANIFEST_FILE
 from voting.intake.manifest import Manifest, read_manifest
 from voting.intake.photos import (
     BYTES_WISHED,
@@ -18,6 +19,7 @@ from voting.intake.roster import Listed, Roster, read_roster
 from voting.intake.sheet import PHOTO, read_sheet
 
 PHOTOS = "photos"
+LIKES_PER_DEVICE_DAY_MAX = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,8 @@ def check_folder(
     if sheet is not None:
         roster, roster_problems = read_roster(sheet, manifest.channels if manifest else None)
         problems += roster_problems
+        if manifest is not None:
+            problems += _too_many_likes(manifest, len(roster.candidates))
         wanted, photo_problems = _wanted_photos(folder / PHOTOS, roster)
         problems += photo_problems
         examined = examine_all(
@@ -71,6 +75,26 @@ def check_folder(
             if card is not None:
                 cards[card.id] = card
     return Checked(manifest, roster, photo_ids, tuple(cards.values()), tuple(problems))
+
+
+def _too_many_likes(manifest: Manifest, candidates: int) -> list[Problem]:
+    """A device's record of the day is written anew with each of its likes: one that could hold
+    very many would let a few devices fill the store's file."""
+    rules = manifest.rules
+    most = rules.likes_per_candidate_per_day * min(
+        rules.candidates_per_day or candidates, candidates
+    )
+    if most <= LIKES_PER_DEVICE_DAY_MAX:
+        return []
+    return [
+        error(
+            MANIFEST_FILE,
+            f"lets one device give {most} likes a day; at most {LIKES_PER_DEVICE_DAY_MAX}: set "
+            "candidates_per_day, or fewer likes per candidate",
+            column="rules.likes_per_candidate_per_day",
+            value=str(rules.likes_per_candidate_per_day),
+        )
+    ]
 
 
 def _wanted_photos(folder: Path, roster: Roster) -> tuple[dict[Path, list[Listed]], list[Problem]]:
