@@ -142,6 +142,38 @@ async def test_body_that_comes_in_pieces_is_taken(edge):
     writer.transport.abort()
 
 
+async def test_both_ways_to_a_like_give_the_same_answer(edge):
+    """The usual request is answered past aiohttp's router and response, an unusual one is not."""
+    token = await edge.token()
+
+    async def answers(version, more):
+        seen = []
+        for candidate, click in (
+            *(("c001", "click-both-1"), ("c001", "click-both-2")),
+            *(("c002", "click-both-1"), ("c009", "click-both-3"), ("c001", "bad")),
+        ):
+            body = b'{"token":"%b","campaign":"spring","candidate":"%b","click":"%b"}' % (
+                token.encode(),
+                candidate.encode(),
+                click.encode(),
+            )
+            sent = POST.replace(b"HTTP/1.1", version) + more
+            sent += b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+            head, _, body = (await talk(edge, sent, wait=0.5)).partition(b"\r\n\r\n")
+            status, *headers = head.split(b"\r\n")
+            told = {header for header in headers if not header.startswith(b"Date")}
+            seen.append((status.split(b" ", 1)[1], told - {b"Connection: close"}, body))
+        return seen
+
+    await edge.like(token, click="click-both-1")
+    await edge.wait_for_counts("spring", {"c001": 1})
+    for origin in (b"", b"Origin: https://www.example.cn\r\n"):
+        usual = await answers(b"HTTP/1.1", origin)
+        assert [status[:3] for status, _, _ in usual] == [b"201", b"200", b"400", b"404", b"400"]
+        assert await answers(b"HTTP/1.1", origin + b"Connection: close\r\n") == usual
+        assert await answers(b"HTTP/1.0", origin) == usual
+
+
 async def test_pipelined_likes_are_answered_in_their_order(edge):
     token = await edge.token()
     sent = b""

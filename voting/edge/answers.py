@@ -1,9 +1,13 @@
 """Outcome -> HTTP, and every other answer that is not an ordinary page. The only such table."""
 
 import json
+from functools import lru_cache
+from http import HTTPStatus
 from typing import Any
 
 from aiohttp import hdrs, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.helpers import rfc822_formatted_time
 from multidict import CIMultiDict
 
 from voting.ballot import Cast, Outcome
@@ -137,25 +141,71 @@ def like_answer(
     likes: int | None,
     receipt: str | None,
     origin: str | None,
-) -> web.Response:
-    """The answer to POST /v1/likes."""
+    *,
+    written: bool = False,
+) -> web.StreamResponse:
+    """The answer to POST /v1/likes. `written`: as WrittenAnswer, for a request that allows it."""
     outcome = cast.outcome
-    if outcome is Outcome.COUNTED or outcome is Outcome.HELD or outcome is Outcome.REPEATED:
-        word = "repeated" if outcome is Outcome.REPEATED else "counted"
-        remaining = "null" if cast.remaining_today is None else cast.remaining_today
-        # Written out: json.dumps costs 3 us. A candidate's id and a receipt hold no character
-        # that JSON would escape.
-        body = (
-            f'{{"outcome":"{word}","candidate":"{candidate.id}",'
-            + ("" if likes is None else f'"likes":{likes},')
-            + f'"remaining_today":{remaining}'
-            + ("}" if receipt is None else f',"receipt":"{receipt}"}}')
+    if outcome not in (Outcome.COUNTED, Outcome.HELD, Outcome.REPEATED):
+        return outcome_problem(cast, campaign, origin)
+    word = "repeated" if outcome is Outcome.REPEATED else "counted"
+    remaining = "null" if cast.remaining_today is None else cast.remaining_today
+    # Written out: json.dumps costs 3 us. A candidate's id and a receipt hold no character that
+    # JSON would escape.
+    body = (
+        f'{{"outcome":"{word}","candidate":"{candidate.id}",'
+        + ("" if likes is None else f'"likes":{likes},')
+        + f'"remaining_today":{remaining}'
+        + ("}" if receipt is None else f',"receipt":"{receipt}"}}')
+    ).encode()
+    if written:
+        return WrittenAnswer(STATUS[outcome], origin, body)
+    made = _LIKE_HEADERS.copy()
+    allow(made, origin)
+    return web.Response(body=body, status=STATUS[outcome], headers=made)
+
+
+class WrittenAnswer(web.StreamResponse):
+    """The same answer as bytes, for HTTP/1.1 on a connection that stays open.
+
+    Odd on purpose: it derives from StreamResponse for its type alone and offers the three things
+    that aiohttp's connection asks of an answer. web.Response costs 47 of the 250 us that a like
+    took where this was measured, most of them for headers that never differ.
+    """
+
+    def __init__(self, status: int, origin: str | None, body: bytes) -> None:
+        self._wire = b"%bContent-Length: %d\r\nDate: %b\r\n\r\n%b" % (
+            _head(status, origin),
+            len(body),
+            rfc822_formatted_time().encode(),
+            body,
         )
-        made = _LIKE_HEADERS.copy()
-        if origin is not None:
-            allow(made, origin)
-        return web.Response(body=body.encode(), status=STATUS[outcome], headers=made)
-    return outcome_problem(cast, campaign, origin)
+
+    @property
+    def keep_alive(self) -> bool:
+        return True
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        protocol = request.protocol
+        transport = protocol.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the client hung up")
+        transport.write(self._wire)
+        if protocol._paused:
+            await protocol._drain_helper()
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        pass
+
+
+@lru_cache(maxsize=1_024)
+def _head(status: int, origin: str | None) -> bytes:
+    """Status line and headers that do not change; `origin` is an allowed one, so they are few."""
+    made = _LIKE_HEADERS.copy()
+    allow(made, origin)
+    lines = (f"{name}: {value}\r\n" for name, value in made.items())
+    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{''.join(lines)}".encode()
 
 
 def outcome_problem(cast: Cast, campaign: Campaign, origin: str | None) -> web.Response:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
 import structlog
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 
 from voting.ballot_box import LIBRARY, BallotBox
 from voting.device import Mint
@@ -188,7 +188,7 @@ async def _public_site(
     runner = web.AppRunner(app)
     await runner.setup()
     server = EdgeServer(
-        _answering_in_our_words(app._handle),
+        _dispatcher(edge, app),
         request_factory=app._make_request,
         connections_max=settings.edge_connections_max,
     )
@@ -233,20 +233,30 @@ async def _admin_site(edge: Edge, port: int) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-def _answering_in_our_words(
-    handle: Callable[[web.Request], Awaitable[web.StreamResponse]],
+def _dispatcher(
+    edge: Edge, app: web.Application
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    """What aiohttp refuses by itself is a problem like all others."""
+    """The usual like goes straight to its handler, which saves the router's 17 of 250 us; all else
+    through the application. What aiohttp refuses by itself becomes a problem like all others."""
 
-    async def handle_all(request: web.Request) -> web.StreamResponse:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        message = request._message
+        if (
+            message.path == "/v1/likes"
+            and message.method == "POST"
+            and message.version == HttpVersion11
+            and not message.should_close
+            and hdrs.EXPECT not in message.headers
+        ):
+            return await likes.take_like(edge, request, written=True)
         try:
-            return await handle(request)
+            return await app._handle(request)
         except web.HTTPExpectationFailed:
             return problem("wrong-expectation")
         except web.HTTPException as refusal:
             return problem("not-found" if refusal.status == 404 else "malformed")
 
-    return handle_all
+    return handle
 
 
 @contextlib.asynccontextmanager

@@ -14,7 +14,12 @@ from voting.edge.protocol import BODY_BYTES_MAX, BODY_SECONDS_MAX
 
 Parsed = TypeVar("Parsed")
 
-_JSON_TYPES = ("application/json", "text/plain")
+JSON_TYPES = ("application/json", "text/plain")
+FORM_TYPES = ("application/x-www-form-urlencoded",)
+_USUAL = {
+    JSON_TYPES: frozenset({*JSON_TYPES, "text/plain;charset=UTF-8"}),
+    FORM_TYPES: frozenset(FORM_TYPES),
+}
 _CLICK = re.compile(r"[A-Za-z0-9_-]{8,64}")
 
 
@@ -58,10 +63,14 @@ def is_click(text: str) -> bool:
 
 
 async def read_body(
-    request: web.Request, types: tuple[str, ...] = _JSON_TYPES
+    request: web.Request, types: tuple[str, ...] = JSON_TYPES
 ) -> bytes | web.Response:
     """The body's bytes, or the answer that refuses it."""
-    if request.content_type not in types or hdrs.CONTENT_ENCODING in request.headers:
+    headers = request.headers
+    if (
+        # The usual spellings are looked up, the others taken apart.
+        headers.get(hdrs.CONTENT_TYPE) not in _USUAL[types] and request.content_type not in types
+    ) or hdrs.CONTENT_ENCODING in headers:
         return problem("wrong-media-type", detail="accepted: " + ", ".join(types))
     length = request.content_length
     if length is not None and length > BODY_BYTES_MAX:

@@ -30,7 +30,7 @@ LEVEL = 1
 async def post_device(request: web.Request) -> web.Response:
     """POST /v1/devices: a token for a device that has none."""
     edge = request.app[EDGE]
-    wanted = await _read(request, DeviceRequest)
+    wanted = await _read(edge, request, DeviceRequest)
     if isinstance(wanted, web.Response):
         return wanted
     campaign = _campaign(edge, request, wanted.campaign)
@@ -45,7 +45,7 @@ async def post_device(request: web.Request) -> web.Response:
 async def post_device_state(request: web.Request) -> web.Response:
     """POST /v1/devices/state: what this device liked today."""
     edge = request.app[EDGE]
-    wanted = await _read(request, DeviceStateRequest)
+    wanted = await _read(edge, request, DeviceStateRequest)
     if isinstance(wanted, web.Response):
         return wanted
     campaign = _campaign(edge, request, wanted.campaign)
@@ -91,10 +91,10 @@ async def post_device_proof(request: web.Request) -> web.Response:
     """POST /v1/devices/proof: a token for a solved challenge. As long as no challenge is set there
     is nothing to prove: a token that is one of ours comes back with the level that it has."""
     edge = request.app[EDGE]
-    wanted = await _read(request, DeviceProofRequest)
+    wanted = await _read(edge, request, DeviceProofRequest)
     if isinstance(wanted, web.Response):
         return wanted
-    if not is_allowed(request, None):
+    if not is_allowed(edge, request, None):
         return problem("wrong-origin")
     origin = request.headers.get(hdrs.ORIGIN)
     token = edge.mint.open(wanted.token, time.time())
@@ -106,16 +106,16 @@ async def post_device_proof(request: web.Request) -> web.Response:
 def _campaign(edge: Edge, request: web.Request, campaign_id: str) -> Campaign | web.Response:
     campaign = edge.catalog.campaigns.get(campaign_id)
     if campaign is None:
-        return problem(edge.catalog.unknown, origin=allowed_origin(request))
-    return campaign if is_allowed(request, campaign) else problem("wrong-origin")
+        return problem(edge.catalog.unknown, origin=allowed_origin(edge, request))
+    return campaign if is_allowed(edge, request, campaign) else problem("wrong-origin")
 
 
-async def _read(request: web.Request, wanted: type[Wanted]) -> Wanted | web.Response:
+async def _read(edge: Edge, request: web.Request, wanted: type[Wanted]) -> Wanted | web.Response:
     body = await read_body(request)
     if not isinstance(body, web.Response):
         content = parse(wanted.model_validate_json, body)
         if not isinstance(content, web.Response):
             return content
         body = content
-    allow(body.headers, allowed_origin(request))
+    allow(body.headers, allowed_origin(edge, request))
     return body

@@ -30,8 +30,14 @@ class Tap(NamedTuple):
     origin: str | None
 
 
-async def post_like(request: web.Request) -> web.Response:
-    edge = request.app[EDGE]
+async def post_like(request: web.Request) -> web.StreamResponse:
+    return await take_like(request.app[EDGE], request)
+
+
+async def take_like(
+    edge: Edge, request: web.Request, *, written: bool = False
+) -> web.StreamResponse:
+    """Parse, judge, cast, answer. `written`: see answers.WrittenAnswer."""
     tap = await read_tap(edge, request)
     if not isinstance(tap, Tap):
         return tap
@@ -41,7 +47,9 @@ async def post_like(request: web.Request) -> web.Response:
         receipt = edge.receipts.seal(cast.position, tap.campaign.number)
     published = edge.board.published(tap.campaign)
     likes = published.likes(tap.candidate.number, cast.position) if published else None
-    return like_answer(cast, tap.campaign, tap.candidate, likes, receipt, tap.origin)
+    return like_answer(
+        cast, tap.campaign, tap.candidate, likes, receipt, tap.origin, written=written
+    )
 
 
 async def read_tap(edge: Edge, request: web.Request) -> Tap | web.Response:
@@ -49,13 +57,13 @@ async def read_tap(edge: Edge, request: web.Request) -> Tap | web.Response:
 
     def refuse(word: str, detail: str | None = None) -> web.Response:
         edge.metrics.problems[word] += 1
-        origin = None if word == "wrong-origin" else allowed_origin(request)
+        origin = None if word == "wrong-origin" else allowed_origin(edge, request)
         return problem(word, detail=detail, origin=origin)
 
     body = await read_body(request)
     if not isinstance(body, bytes):
         edge.metrics.problems["body"] += 1
-        allow(body.headers, allowed_origin(request))
+        allow(body.headers, allowed_origin(edge, request))
         return body
     try:
         like = decode_like(body)
@@ -67,7 +75,11 @@ async def read_tap(edge: Edge, request: web.Request) -> Tap | web.Response:
     if campaign is None:
         return refuse(edge.catalog.unknown)
     origin = request.headers.get(hdrs.ORIGIN)
-    if origin is not None and not is_allowed(request, campaign):
+    if (
+        origin is not None
+        and origin not in campaign.origins
+        and not is_allowed(edge, request, campaign)
+    ):
         return refuse("wrong-origin")
     token = edge.mint.verify(like.token, campaign, time.time())
     if token is None:

@@ -4,17 +4,16 @@ from aiohttp import hdrs, web
 
 from voting.campaign import Campaign
 from voting.edge.answers import allow, headers, problem
-from voting.edge.parts import EDGE
+from voting.edge.parts import EDGE, Edge
 
 
-def is_allowed(request: web.Request, campaign: Campaign | None) -> bool:
+def is_allowed(edge: Edge, request: web.Request, campaign: Campaign | None) -> bool:
     """Whether the page that sent this may: no Origin at all (not a browser, or a page of ours by
     GET), one of the campaign's portals (of any campaign where that is not known yet), or the edge
     itself. "null" is foreign: any sandboxed frame can have it."""
     origin = request.headers.get(hdrs.ORIGIN)
     if origin is None:
         return True
-    edge = request.app[EDGE]
     if campaign is not None:
         if origin in campaign.origins:
             return True
@@ -29,15 +28,17 @@ def is_allowed(request: web.Request, campaign: Campaign | None) -> bool:
     return origin in (f"https://{host}", f"http://{host}")
 
 
-def allowed_origin(request: web.Request, campaign: Campaign | None = None) -> str | None:
+def allowed_origin(
+    edge: Edge, request: web.Request, campaign: Campaign | None = None
+) -> str | None:
     """The page's origin where it may read an answer of ours, else None."""
-    return request.headers.get(hdrs.ORIGIN) if is_allowed(request, campaign) else None
+    return request.headers.get(hdrs.ORIGIN) if is_allowed(edge, request, campaign) else None
 
 
 async def preflight(request: web.Request) -> web.Response:
     """OPTIONS of the POST routes: for portals that send application/json."""
     origin = request.headers.get(hdrs.ORIGIN)
-    if origin is None or not is_allowed(request, None):
+    if origin is None or not is_allowed(request.app[EDGE], request, None):
         return problem("wrong-origin")
     made = headers("text/plain")
     allow(made, origin)

@@ -17,7 +17,7 @@ from aiohttp import hdrs, web
 from voting.ballot import Outcome
 from voting.campaign import Campaign, Order
 from voting.edge.answers import PROBLEMS, headers, problem, word_of
-from voting.edge.bodies import CLICK_RULE, is_click, read_body
+from voting.edge.bodies import CLICK_RULE, FORM_TYPES, is_click, read_body
 from voting.edge.campaigns import campaign_of, candidate_of
 from voting.edge.devices import LEVEL, device_state
 from voting.edge.encoded import shown
@@ -29,7 +29,6 @@ from voting.store_line import StoreDown
 DEMO_CAMPAIGN = "demo"
 _COOKIE = "dianzan-device"
 _COOKIE_SECONDS = 180 * 86_400
-_FORM = ("application/x-www-form-urlencoded",)
 _SAID = {"counted": "点赞成功，感谢您的支持", "repeated": "今日已点赞"} | {
     word: title for word, (_, title) in PROBLEMS.items()
 }
@@ -94,9 +93,9 @@ async def post_card(request: web.Request) -> web.Response:
     candidate = candidate_of(request, campaign)
     if candidate is None:
         return problem("unknown-candidate")
-    if not is_allowed(request, campaign):
+    if not is_allowed(edge, request, campaign):
         return problem("wrong-origin")
-    body = await read_body(request, _FORM)
+    body = await read_body(request, FORM_TYPES)
     if isinstance(body, web.Response):
         return body
     click = dict(_form_fields(body)).get("click", "")
