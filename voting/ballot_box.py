@@ -14,12 +14,12 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
 from typing import Any, NamedTuple
 
 import hiredis
+import msgspec
 import structlog
 
 from antifraud.heuristics import STORE_WEIGHTS
@@ -77,8 +77,7 @@ class Snapshot(NamedTuple):
     """Field of the tally hash (see journal.py) -> sum."""
 
 
-@dataclass(slots=True)
-class _Waiting:
+class _Waiting(msgspec.Struct, frozen=True):
     """One ballot on its way."""
 
     ballot: Ballot

@@ -12,7 +12,7 @@ import contextlib
 import fcntl
 import json
 import os
-import socket
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +20,9 @@ from typing import Any
 
 import psutil
 
-from deploy.local.servers import EmbeddedServer, private_folder
+from deploy.local.servers import EmbeddedServer, answers, private_folder
 
+_LOCK = "up.lock"
 _PROCESSES = "processes.json"
 _SERVERS = "servers.json"
 
@@ -104,7 +105,7 @@ class RunFolder:
 def hold_run_folder(data_dir: Path) -> Iterator[RunFolder]:
     """The run folder of data_dir, ours alone inside; raises AlreadyUp."""
     folder = private_folder(data_dir / "run")
-    with (folder / "up.lock").open("a+") as lock:
+    with (folder / _LOCK).open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -121,13 +122,28 @@ def hold_run_folder(data_dir: Path) -> Iterator[RunFolder]:
         yield RunFolder(folder)
 
 
-def addresses_of_running_servers(data_dir: Path) -> dict[str, str]:
-    """Server name ("valkey-server", "postgres") -> URL of each embedded one that answers."""
-    return {
-        name: held["url"]
-        for name, held in _read(data_dir / "run" / _SERVERS).items()
-        if _answers(held["socket"])
-    }
+def addresses_of_running_servers(data_dir: Path, patience_seconds: float = 10) -> dict[str, str]:
+    """Server name ("valkey-server", "postgres") -> URL of each embedded one that answers.
+
+    One that does not is waited for as long as an `up` is there to start it again.
+    """
+    deadline = time.monotonic() + patience_seconds
+    while True:
+        noted = _read(data_dir / "run" / _SERVERS)
+        found = {
+            name: held["url"] for name, held in noted.items() if answers(name, Path(held["socket"]))
+        }
+        if len(found) == len(noted) or time.monotonic() > deadline or not _is_up(data_dir):
+            return found
+        time.sleep(0.05)
+
+
+def _is_up(data_dir: Path) -> bool:
+    # By its pid: to try the lock would be to hold it, and to refuse an `up` that starts just then.
+    try:
+        return runs(psutil.Process(int((data_dir / "run" / _LOCK).read_text())))
+    except (OSError, ValueError, psutil.NoSuchProcess):
+        return False
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -137,13 +153,3 @@ def _read(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def _answers(path: str) -> bool:
-    with socket.socket(socket.AF_UNIX) as line:
-        line.settimeout(1)
-        try:
-            line.connect(path)
-        except OSError:
-            return False
-        return True

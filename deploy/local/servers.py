@@ -20,6 +20,7 @@ import shutil
 import signal
 import socket
 import stat
+import struct
 import subprocess
 import sys
 import tempfile
@@ -105,6 +106,29 @@ def _package_folder(package: str) -> Path:
             "or name a server of your own (DIANZAN_VALKEY_URL, DIANZAN_POSTGRES_DSN)"
         )
     return Path(spec.origin).parent
+
+
+# Server -> (what asks whether it takes commands, how an answer begins that says yes). While it
+# loads, Valkey says -LOADING; while it recovers, Postgres says E, an error.
+_WHO = b"user\0dianzan\0database\0dianzan\0\0"
+_QUESTIONS = {
+    "valkey-server": (b"PING\r\n", b"+PONG"),
+    # A start-up message of protocol 3.0: its length, the version, the names. R: you are in.
+    "postgres": (struct.pack("!II", 8 + len(_WHO), 3 << 16) + _WHO, b"R"),
+}
+
+
+def answers(name: str, socket_path: Path) -> bool:
+    """Whether the embedded server of that name takes commands on that socket now."""
+    question, yes = _QUESTIONS[name]
+    try:
+        with socket.socket(socket.AF_UNIX) as line:
+            line.settimeout(1)
+            line.connect(str(socket_path))
+            line.sendall(question)
+            return line.recv(16).startswith(yes)
+    except OSError:
+        return False
 
 
 class EmbeddedServer(ABC):
@@ -223,14 +247,7 @@ class EmbeddedValkey(EmbeddedServer):
         return [str((ours or found)[0]), str(self._config)]
 
     def is_ready(self) -> bool:
-        try:
-            with socket.socket(socket.AF_UNIX) as line:
-                line.settimeout(1)
-                line.connect(str(self.socket_path))
-                line.sendall(b"PING\r\n")
-                return line.recv(16).startswith(b"+PONG")  # while loading: -LOADING
-        except OSError:
-            return False
+        return answers(self.name, self.socket_path)
 
     def is_own(self, name: str, command: list[str]) -> bool:
         # It rewrites its command line into one word (proc-title-template).
@@ -316,10 +333,11 @@ class EmbeddedPostgres(EmbeddedServer):
         return [*self._as_user, self._binary("postgres"), "-D", str(self._folder)]
 
     def is_ready(self) -> bool:
-        # pg_isready costs a process, and the protocol's first answer comes while it recovers too;
-        # its own account of its state is line 8 of postmaster.pid.
+        # Its own account of its state first (line 8 of postmaster.pid): asking too early is logged.
         lines = self._pid_file_lines()
-        return len(lines) > 7 and lines[7].strip() == "ready" and psutil.pid_exists(int(lines[0]))
+        return (
+            len(lines) > 7 and lines[7].strip() == "ready" and answers(self.name, self.socket_path)
+        )
 
     def is_own(self, name: str, command: list[str]) -> bool:
         # unshare and setpriv become the server in a moment; initdb outlives who started it.

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -21,6 +22,9 @@ from tests.conftest import wait_until
 PROGRAM = Path(sys.executable).with_name("dianzan")
 _DIES_WITH_THE_TESTS = ("setpriv", "--pdeathsig", "TERM") if shutil.which("setpriv") else ()
 """A test run that is killed cannot clean up; its service stops all the same."""
+_STARTER = ThreadPoolExecutor(1)
+"""Starts every service: the signal comes when the thread that started it ends, and a test may be
+in a thread of its own."""
 READY_WITHIN_SECONDS = 60
 """Not the promise (5 s, measured by hand): what a busy machine may need."""
 
@@ -85,7 +89,8 @@ class Service:
     def start(self, **settings: str) -> None:
         """Begin a `dianzan up`; `until_ready` waits for it."""
         self.ready, self.printed = {}, ""
-        self.process = process = subprocess.Popen(
+        self.process = process = _STARTER.submit(
+            subprocess.Popen,
             [*_DIES_WITH_THE_TESTS, PROGRAM, "up"],
             env=self.environment | settings,
             cwd=self.folder,
@@ -93,7 +98,7 @@ class Service:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-        )
+        ).result()
 
         def gather_stdout() -> None:
             with process.stdout as lines:

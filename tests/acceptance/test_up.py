@@ -122,6 +122,13 @@ def test_other_commands_find_the_servers_by_the_data_folder_alone(service):
     assert service.dianzan("migrate").returncode == 0
 
 
+def test_other_commands_wait_for_servers_that_are_just_being_started_again(up):
+    for name in SERVERS:
+        os.kill(up.pids()[name], signal.SIGKILL)
+    tally = up.dianzan("tally", "--campaign", "demo", "--json", "--hot")
+    assert tally.returncode == 0, tally.stderr
+
+
 def test_a_command_on_a_folder_without_an_up_says_so_in_one_line(down):
     tally = down.dianzan("tally", "--campaign", "demo", "--json")
     assert tally.returncode == 2

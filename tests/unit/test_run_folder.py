@@ -1,11 +1,15 @@
 """Who runs on a data folder: the lock, and the notes for whoever comes after."""
 
+import contextlib
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -66,21 +70,58 @@ def test_torn_notes_name_nobody(tmp_path, torn):
         assert run.orphans() == []
 
 
-def test_a_server_is_found_only_while_it_answers(tmp_path):
-    class Server:
-        name = "valkey-server"
-        url = f"unix://{tmp_path}/v.sock"
-        socket_path = tmp_path / "v.sock"
+class Valkey:
+    """As much of a Valkey as answers, on a socket of its own."""
 
+    name = "valkey-server"
+
+    def __init__(self, folder):
+        self.socket_path = folder / "v.sock"
+        self.url = f"unix://{self.socket_path}"
+
+    @contextlib.contextmanager
+    def running(self, answer=b"+PONG\r\n"):
+        def serve(listener):
+            with contextlib.suppress(OSError):
+                while True:
+                    with listener.accept()[0] as line:
+                        line.recv(16)
+                        line.sendall(answer)
+
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(self.socket_path))
+            listener.listen()
+            serving = threading.Thread(target=serve, args=(listener,))
+            serving.start()
+            yield
+            listener.shutdown(socket.SHUT_RDWR)
+            serving.join()
+        self.socket_path.unlink()
+
+
+def test_a_server_is_found_only_while_it_takes_commands(tmp_path):
+    valkey = Valkey(tmp_path)
     with hold_run_folder(tmp_path) as run:
         assert addresses_of_running_servers(tmp_path) == {}
-        run.note_servers([Server])
-        assert addresses_of_running_servers(tmp_path) == {}
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(str(Server.socket_path))
-            listener.listen()
-            assert addresses_of_running_servers(tmp_path) == {"valkey-server": Server.url}
-        assert addresses_of_running_servers(tmp_path) == {}
+        run.note_servers([valkey])
+        assert addresses_of_running_servers(tmp_path, patience_seconds=0) == {}
+        with valkey.running(b"-LOADING\r\n"):
+            assert addresses_of_running_servers(tmp_path, patience_seconds=0) == {}
+        with valkey.running():
+            assert addresses_of_running_servers(tmp_path) == {valkey.name: valkey.url}
+
+
+def test_a_server_that_is_away_is_waited_for_while_somebody_is_there_to_start_it(tmp_path):
+    valkey = Valkey(tmp_path)
+    with hold_run_folder(tmp_path) as run, ThreadPoolExecutor() as threads:
+        run.note_servers([valkey])
+        found = threads.submit(addresses_of_running_servers, tmp_path, 30)
+        with valkey.running():
+            assert found.result(30) == {valkey.name: valkey.url}
+    (tmp_path / "run" / "up.lock").write_text(str(2**22 + 1))  # above every pid
+    begun = time.monotonic()
+    assert addresses_of_running_servers(tmp_path, 30) == {}
+    assert time.monotonic() - begun < 10
 
 
 def test_a_folder_that_is_not_there_has_no_servers(tmp_path):

@@ -22,14 +22,20 @@ class ClientAddress:
         self._trusted = trusted
         # Proxies are few and clients repeat: 4 us become 0.1. Bounded, as clients choose the keys.
         self._is_trusted = lru_cache(maxsize=4_096)(self._look_up)
+        # Who likes one candidate likes the next one soon.
+        self._prefixes_behind = lru_cache(maxsize=16_384)(self._walk_to_prefixes)
 
     def prefixes(self, request: web.BaseRequest) -> Prefixes:
         """The prefixes of the client's address."""
         peer = request._transport_peername
         address = peer[0] if isinstance(peer, tuple) else "127.0.0.1"
         if self._trusted and hdrs.X_FORWARDED_FOR in request.headers:
-            address = self.walk(address, request.headers.getall(hdrs.X_FORWARDED_FOR))
+            lines = request.headers.getall(hdrs.X_FORWARDED_FOR)
+            return self._prefixes_behind(address, ",".join(lines))
         return prefixes_of(address)
+
+    def _walk_to_prefixes(self, peer: str, forwarded_for: str) -> Prefixes:
+        return prefixes_of(self.walk(peer, [forwarded_for]))
 
     def walk(self, peer: str, forwarded_for: list[str]) -> str:
         """The client's address, given the peer's and the header's lines in their order."""

@@ -1,7 +1,6 @@
 """POST /v1/likes: parse, judge, cast, answer."""
 
 import time
-from typing import NamedTuple
 
 import msgspec
 from aiohttp import hdrs, web
@@ -20,7 +19,7 @@ from voting.pseudonyms import click_hash
 _CLOCKS_MAY_DIFFER_US = 15 * 60 * 1_000_000
 
 
-class Tap(NamedTuple):
+class Tap(msgspec.Struct, frozen=True, gc=False):
     """A well-formed like of a verified device for a candidate that there is."""
 
     campaign: Campaign
