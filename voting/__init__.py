@@ -16,6 +16,10 @@ and beside it:
     catalog.py       campaigns and candidates from Postgres, held in memory
     intake/          a folder of staff's files -> a checked campaign in Postgres
     device.py        DeviceToken: mint and verify
+    pseudonyms.py    keyed hashes that stand for devices and networks
+    receipt.py       a vote's position, enciphered
+    store_line.py    the vote path's connection to the store
+    process.py       how every long-lived process of ours starts, logs and stops
     keys.py          the installation's keys
     settings.py      every setting
 """
