@@ -1,6 +1,7 @@
 """The load generator: how it frames answers, counts them, and tells a latency."""
 
 import asyncio
+import contextlib
 import itertools
 import json
 import math
@@ -237,10 +238,10 @@ async def test_too_few_tokens_are_said_before_anything_is_sent(likes, order):
 @pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH\r\n\r\n", CREATED + b"more"])
 async def test_a_server_that_speaks_otherwise_is_an_error(order, answer, likes):
     async def connected(reader, writer):
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(answer)
-        await reader.read()
-        writer.close()
+        with contextlib.closing(writer), contextlib.suppress(asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(answer)
+            await reader.read()
 
     server = await asyncio.start_server(connected, "127.0.0.1", 0)
     likes.port = server.sockets[0].getsockname()[1]
