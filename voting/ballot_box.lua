@@ -75,10 +75,13 @@ local function likes_for(record, candidate)
   return likes, last
 end
 
--- How many candidates have likes in `record`. Looked at one by one even where each may have only
--- one: the rule may have been another earlier in the day.
-local function candidates_in(record)
-  local seen, n = {}, 0
+-- How many candidates have likes in `record`. Where each may have one, it is the number of likes;
+-- one by one is looked only where that would spend the quota, for the rule may have been another
+-- earlier in the day.
+local function candidates_in(record, per_candidate, per_day)
+  local seen, n = nil, max(0, (#record - FIRST_LIKE + 1) / LIKE)
+  if n < 2 or (per_candidate == 1 and n < per_day) then return n end
+  seen, n = {}, 0
   for at = FIRST_LIKE, #record, LIKE do
     local candidate = sub(record, at, at + 1)
     if not seen[candidate] then seen[candidate], n = true, n + 1 end
@@ -183,7 +186,7 @@ local function cast(keys, args)
     local number, body = args[candidate_at + i], args[body_at + i]
     local candidate, click = sub(body, 25, 26), sub(body, 27, 32)
     local record = records[device]
-    local liked = (per_day > 0) and candidates_in(record) or 0
+    local liked = (per_day > 0) and candidates_in(record, per_candidate, per_day) or 0
     local outcome, wait_us = nil, 0
     local answer_epoch, answer_seq = 0, 0
 
