@@ -14,7 +14,7 @@ from antifraud.networks import NetworkClass
 from antifraud.screen import BANDS, SCORE_LIMIT, Decision, conclude
 from voting.ballot import REFUSALS, Outcome
 from voting.ballot_box import FAR_FACTOR
-from voting.campaign import Campaign
+from voting.campaign import Campaign, CampaignDay
 
 GRACE_US = 15 * 60 * 1_000_000
 
@@ -74,10 +74,12 @@ class Model:
         older one. A new epoch is kept only if the batch leaves a journal entry."""
         another = self.replid not in (known, replid)
         epoch = self.epoch + another
+        day = self.campaign.window.day_at(now_us)
+        yesterday = self.campaign.window.day_at(day.starts_at_us - 1)
         left_a_trace = False
         answers = []
         for tap in taps:
-            answer = self._cast_one(tap, now_us, epoch)
+            answer = self._cast_one(tap, now_us, epoch, day, yesterday)
             answers.append(answer)
             is_vote = answer.position is not None and answer.outcome in (
                 Outcome.COUNTED,
@@ -90,11 +92,11 @@ class Model:
                 self.replid = replid
         return answers
 
-    def _cast_one(self, tap: Tap, now: int, epoch: int) -> Answer:
+    def _cast_one(
+        self, tap: Tap, now: int, epoch: int, day: CampaignDay, yesterday: CampaignDay
+    ) -> Answer:
         window, rules = self.campaign.window, self.campaign.rules
-        day = window.day_at(now)
         today = self.likes.setdefault((day.date, tap.device), [])
-        yesterday = window.day_at(day.starts_at_us - 1)
         earlier = self.likes.get((yesterday.date, tap.device), [])
         recent = [*today, *(earlier if now < day.starts_at_us + GRACE_US else [])]
 
