@@ -10,7 +10,6 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-import redis as sync_redis
 import redis.asyncio as redis
 
 from deploy.local.servers import EmbeddedPostgres, EmbeddedServer, EmbeddedValkey
@@ -66,10 +65,6 @@ def servers_folder() -> Iterator[Path]:
 def valkey_server(servers_folder: Path) -> Iterator[EmbeddedValkey]:
     server = EmbeddedValkey(servers_folder, memory_mb=512)
     with running(server):
-        # Processes are killed here, power is not cut: what was written need not reach the disk.
-        # The acceptance tests run `dianzan up` as it is.
-        with sync_redis.Redis.from_url(server.url) as client:
-            client.config_set("appendfsync", "everysec")
         yield server
 
 

@@ -173,7 +173,7 @@ def test_a_child_that_is_killed_comes_back_and_it_is_said(up, name):
         lambda: up.pids().get(name, killed) != killed and serves(up), 30, f"{name} to come back"
     )
     assert f"{name} was ended by SIGKILL" in up.said
-    assert f"{name} is back" in up.said
+    wait_until(lambda: f"{name} is back" in up.said, what="the word that it is back")
     assert health(up)["processes"][name]["restarts"] == restarts + 1
 
 

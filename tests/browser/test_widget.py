@@ -265,7 +265,12 @@ async def test_token_that_the_service_no_longer_knows_is_replaced_once(browser):
         server.liked.clear()  # as if the keys had been changed
         card = Card(seen.page, "bi-sheng")
         await card.button.click()
-        await card.shows(LIKED, 1)
+        await card.shows(LIKED, 1)  # at once: the answer is still on its way
+
+        async def answered():
+            return len(server.asked_for("/likes")) == 3
+
+        await wait_until_async(answered)
         _, refused, counted = server.asked_for("/likes")
         assert refused["click"] == counted["click"]
         assert refused["token"] != counted["token"]

@@ -207,7 +207,7 @@ def cast(store, campaign, taps, now_us, server, known_replid, challenges):
 
 @pytest.mark.timeout(240)
 def test_function_does_what_the_rules_say(store):
-    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
     @given(campaigns, st.sampled_from(STARTS), batches, st.booleans())
     def history(campaign, start, batches, challenges):
         _one_history(store, campaign, start, batches, challenges)
@@ -216,8 +216,8 @@ def test_function_does_what_the_rules_say(store):
 
 
 @pytest.mark.timeout(240)
-def test_function_does_what_the_rules_say_in_two_thousand_histories(store):
-    for seed in range(2_000):
+def test_function_does_what_the_rules_say_in_a_thousand_histories(store):
+    for seed in range(1_000):
         try:
             _one_history(store, *history_of(seed))
         except AssertionError as why:

@@ -221,9 +221,8 @@ async def test_open_loop_counts_a_latency_from_the_intended_moment(likes, order)
     sent = sum(report.answers.values())
     assert report.max_ms >= 290
     assert report.p90_ms > 30  # well over a tenth of all likes were due in the stall
-    # The last ones may be due in the moment in which the run ends.
-    due = len(poisson_times(500, 1, 1))
-    assert due - 5 <= sent <= due
+    # Not all of them: what could not be sent by the end of the run stays unsent.
+    assert 200 < sent <= len(poisson_times(500, 1, 1))
 
 
 async def test_load_goes_to_loopback_only(order):
