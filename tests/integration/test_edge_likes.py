@@ -71,7 +71,7 @@ async def test_throttled_says_when_to_come_back(edge, postgres):
 
 async def test_crowd_behind_one_address_is_held_and_cannot_tell(edge, postgres, valkey):
     await add_campaign(postgres, "crowd", limits={"per_network": "2/hour"})
-    await edge.wait_for_campaign("crowd")
+    await edge.wait_for_counts("crowd", {"c001": 0})
     answers = [await edge.like(await edge.token("crowd"), campaign="crowd") for _ in range(4)]
     assert [status for status, _ in answers] == [201] * 4
     assert {body["outcome"] for _, body in answers} == {"counted"}

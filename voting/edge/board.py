@@ -5,6 +5,7 @@ counts the board does not have them.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable
@@ -63,10 +64,14 @@ class Board:
         return published
 
     async def follow(self) -> None:
-        """Refresh each second until cancelled. While the store is away the last state stands."""
+        """Refresh each second, and when the catalog changes, until cancelled. While the store is
+        away the last state stands."""
         while True:
+            self._catalog.changed.clear()
             await self.refresh()
-            await asyncio.sleep(_REFRESH_EVERY_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_REFRESH_EVERY_SECONDS):
+                    await self._catalog.changed.wait()
 
     async def refresh(self) -> None:
         for campaign in list(self._catalog.campaigns.values()):

@@ -64,6 +64,8 @@ class LiveCatalog:
         self._fetching: dict[str, asyncio.Task[Photo | None]] = {}
         self._days: set[date] = set()
         self.campaigns: dict[str, Campaign] = {}
+        self.changed = asyncio.Event()
+        """Set at each change; whoever acts on it clears it."""
 
     @property
     def unknown(self) -> str:
@@ -183,6 +185,7 @@ class LiveCatalog:
                     if candidate.photo
                 )
                 self._version = version
+                self.changed.set()
                 log.info("catalog-loaded", version=version, campaigns=len(campaigns))
             # Highest epoch that Postgres has rows of.
             self._box.epoch_floor = await connection.fetchval(
