@@ -23,7 +23,7 @@ run: $(VENV)/.run-installed
 	@exec $(BIN)/dianzan up
 
 test: $(VENV)/.test-installed
-	@exec $(BIN)/python -m pytest -m "not slow" -n 4 --dist loadfile
+	@exec $(BIN)/python -m pytest -m "not slow" -n 3 --dist loadfile
 
 # ... and what takes longer.
 test-all: test
