@@ -11,9 +11,14 @@ from pathlib import Path
 import asyncpg
 import pytest
 import redis.asyncio as redis
+from hypothesis import settings
 
 from deploy.local.servers import EmbeddedPostgres, EmbeddedServer, EmbeddedValkey
 from tally.migrate import migrate
+
+# A rule is as true on a busy machine as on an idle one.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 def wait_until(condition, seconds=10.0, what="the condition"):
