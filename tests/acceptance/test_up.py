@@ -333,8 +333,8 @@ def test_kill_9_in_the_midst_of_initdb_is_mended_by_the_next_up():
     with a_service(DIANZAN_DEMO="0") as fresh:
         fresh.start()
         wait_until((fresh.data_dir / "postgres" / "base").exists, 30, "initdb at work")
-        assert not (fresh.data_dir / "postgres" / "postmaster.pid").exists()
         kill_all(processes_of(fresh.data_dir))
+        assert (fresh.data_dir / "postgres.unfinished").exists(), "killed too late"
         fresh.wait()
         assert fresh.up()["ready"] is True
 
