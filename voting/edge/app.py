@@ -174,7 +174,10 @@ async def _until_ready(edge: Edge, child: Child) -> None:
     """Wait for store and database, bounded: an edge without them serves, and says 503."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_START_SECONDS):
-            while not (edge.ready or child.stop_event.is_set()):  # noqa: ASYNC110
+            # Not for a campaign: an empty database is complete.
+            while not (  # noqa: ASYNC110
+                (edge.ballot_box.ready and edge.catalog.read) or child.stop_event.is_set()
+            ):
                 await asyncio.sleep(0.02)
             await edge.board.refresh()
 

@@ -70,12 +70,17 @@ class LiveCatalog:
     @property
     def unknown(self) -> str:
         """The problem where a campaign is not found: that there is none, or that nobody knows."""
-        return "unknown-campaign" if self._days else "store-down"
+        return "unknown-campaign" if self.read else "store-down"
+
+    @property
+    def read(self) -> bool:
+        """Whether the database was read whole; it may have no campaign."""
+        return bool(self._days)
 
     @property
     def loaded(self) -> bool:
         """Whether all is there that a vote needs of the database."""
-        return bool(self.campaigns) and bool(self._days)
+        return bool(self.campaigns) and self.read
 
     async def open(self) -> None:
         """Make ready; connects when the first question is asked."""
