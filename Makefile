@@ -36,7 +36,7 @@ check: $(VENV)/.test-installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.run-installed
+bench: $(VENV)/.test-installed
 	@exec $(BIN)/python -m loadtest.bench
 
 # The lock files, anew from pyproject.toml; uv is needed for this alone.
