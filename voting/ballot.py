@@ -7,7 +7,7 @@ import msgspec
 from antifraud.networks import Prefixes
 
 
-class Outcome(enum.Enum):
+class Outcome(enum.IntEnum):
     """What became of a ballot. Every one of these is an ordinary day.
 
     The number is what the store's function answers and what the journal keeps with refusals.

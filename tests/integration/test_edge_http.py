@@ -122,6 +122,7 @@ async def test_idle_keep_alive_connection_outlives_the_heads_deadline(edge, monk
 
 async def test_body_that_does_not_come_is_408(edge, monkeypatch):
     monkeypatch.setattr(bodies, "BODY_SECONDS_MAX", 0.3)
+    monkeypatch.setattr(protocol, "BODY_SECONDS_MAX", 0.3)
     answer = await talk(edge, POST + b"Content-Length: 100\r\n\r\n{", wait=6)
     assert statuses(answer) == [408]
 

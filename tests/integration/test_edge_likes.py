@@ -250,7 +250,7 @@ async def test_ballots_of_another_day_than_the_stores_are_cast_on_the_stores_day
     token = await edge.token()
     for wrong_by in (DAY, -DAY, 40 * DAY):
         box.clock_offset_us = wrong_by
-        box._lanes.clear()
+        box._queues.clear()
         status, _ = await edge.like(token, "c001" if wrong_by == DAY else "c002")
         assert status in (200, 201)
         assert abs(box.clock_offset_us) < 5_000_000

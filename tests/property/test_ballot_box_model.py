@@ -160,7 +160,7 @@ def store(valkey_server):
 
 
 def cast(store, campaign, taps, now_us, server, known_replid, challenges):
-    """One call, as `_Lane._send` makes it."""
+    """One call, as `_Queue._send` makes it."""
     day = campaign.window.day_at(now_us)
     yesterday = campaign.window.day_at(day.starts_at_us - 1)
     bodies = [

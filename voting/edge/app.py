@@ -13,10 +13,11 @@ from aiohttp import HttpVersion11, hdrs, web
 from voting.ballot_box import LIBRARY, BallotBox
 from voting.device import Mint
 from voting.edge import campaigns, counts, devices, likes, origins, pages, receipts, widget
-from voting.edge.answers import headers, problem
+from voting.edge.answers import Answer, WrittenAnswer, headers, problem
 from voting.edge.board import Board
 from voting.edge.client_address import ClientAddress
 from voting.edge.encoded import EncodedCandidates
+from voting.edge.fast_lane import FastLane
 from voting.edge.live_catalog import CatalogError, LiveCatalog
 from voting.edge.metrics import EdgeMetrics
 from voting.edge.parts import EDGE, Edge
@@ -147,13 +148,8 @@ async def run_edge(
             await stack.enter_async_context(_running(background, give_up))
         await _until_ready(edge, child)
         admin_url = await stack.enter_async_context(_admin_site(edge, admin_port))
-        server = await stack.enter_async_context(_public_site(edge, listening, give_up))
+        await stack.enter_async_context(_public_site(edge, listening, give_up))
         metrics.gauges |= {
-            "dianzan_connections": ("Open connections.", lambda: len(server.connections)),
-            "dianzan_connections_refused": (
-                "Connections refused at the cap, since the start.",
-                lambda: server.connections_refused,
-            ),
             "dianzan_ballots_waiting": ("Ballots waiting or in flight.", lambda: box.waiting),
             "dianzan_store_connected": ("1 while the store answers.", lambda: box.ready),
         }
@@ -185,7 +181,7 @@ async def _until_ready(edge: Edge, child: Child) -> None:
 @contextlib.asynccontextmanager
 async def _public_site(
     edge: Edge, listening: socket.socket | None, give_up: Callable[[BaseException], None]
-) -> AsyncIterator[EdgeServer]:
+) -> AsyncIterator[None]:
     settings = edge.settings
     app = build_app(edge)
     runner = web.AppRunner(app)
@@ -195,23 +191,45 @@ async def _public_site(
         request_factory=app._make_request,
         connections_max=settings.edge_connections_max,
     )
+    lane = None
+    if settings.fast_lane == "on":
+        lane = FastLane(edge, server.behind, connections_max=settings.edge_connections_max)
+    front = lane or server
+    edge.metrics.gauges |= {
+        "dianzan_connections": ("Open connections.", lambda: len(front.connections)),
+        "dianzan_connections_refused": (
+            "Connections refused at the cap, since the start.",
+            lambda: front.connections_refused,
+        ),
+    }
     loop = asyncio.get_running_loop()
     if listening is None:
         listener = await loop.create_server(
-            server, settings.edge_host, settings.edge_port, backlog=_BACKLOG, reuse_port=True
+            front, settings.edge_host, settings.edge_port, backlog=_BACKLOG, reuse_port=True
         )
     else:
-        listener = await loop.create_server(server, sock=listening, backlog=_BACKLOG)
+        listener = await loop.create_server(front, sock=listening, backlog=_BACKLOG)
     try:
-        async with _running(server.end_late_heads(), give_up):
-            yield server
+        async with _running(_end_late(server, lane), give_up):
+            yield
     finally:
         # Who waits in our backlog would be reset by closing the listener: take them in first.
         await asyncio.sleep(_LAST_ACCEPTS_SECONDS)
         listener.close()
+        if lane is not None:
+            await lane.drain(_DRAIN_SECONDS)
         server.pre_shutdown()
         await server.shutdown(_DRAIN_SECONDS)
         await runner.cleanup()
+
+
+async def _end_late(server: EdgeServer, lane: FastLane | None) -> None:
+    """Each second close the connections on which something is overdue, until cancelled."""
+    while True:
+        await asyncio.sleep(1)
+        server.end_late()
+        if lane is not None:
+            lane.end_late()
 
 
 @contextlib.asynccontextmanager
@@ -243,6 +261,7 @@ def _dispatcher(
     through the application. What aiohttp refuses by itself becomes a problem like all others."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
+        edge.metrics.by_aiohttp += 1
         message = request._message
         if (
             message.path == "/v1/likes"
@@ -251,7 +270,8 @@ def _dispatcher(
             and not message.should_close
             and hdrs.EXPECT not in message.headers
         ):
-            return await likes.take_like(edge, request, written=True)
+            answer = await likes.take_like(edge, request)
+            return WrittenAnswer(answer) if isinstance(answer, Answer) else answer
         try:
             return await app._handle(request)
         except web.HTTPExpectationFailed:

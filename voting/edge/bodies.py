@@ -9,17 +9,18 @@ import msgspec
 import pydantic
 from aiohttp import hdrs, web
 
-from voting.edge.answers import problem
+from voting.edge.answers import Answer, problem, refusal
 from voting.edge.protocol import BODY_BYTES_MAX, BODY_SECONDS_MAX
 
 Parsed = TypeVar("Parsed")
 
 JSON_TYPES = ("application/json", "text/plain")
 FORM_TYPES = ("application/x-www-form-urlencoded",)
-_USUAL = {
-    JSON_TYPES: frozenset({*JSON_TYPES, "text/plain;charset=UTF-8"}),
-    FORM_TYPES: frozenset(FORM_TYPES),
-}
+USUAL_JSON_TYPES = frozenset(
+    {*JSON_TYPES, "text/plain;charset=UTF-8", "application/json; charset=utf-8"}
+)
+"""As they are nearly always spelled: looked up, not taken apart."""
+_USUAL = {JSON_TYPES: USUAL_JSON_TYPES, FORM_TYPES: frozenset(FORM_TYPES)}
 _CLICK = re.compile(r"[A-Za-z0-9_-]{8,64}")
 
 
@@ -68,7 +69,6 @@ async def read_body(
     """The body's bytes, or the answer that refuses it."""
     headers = request.headers
     if (
-        # The usual spellings are looked up, the others taken apart.
         headers.get(hdrs.CONTENT_TYPE) not in _USUAL[types] and request.content_type not in types
     ) or hdrs.CONTENT_ENCODING in headers:
         return problem("wrong-media-type", detail="accepted: " + ", ".join(types))
@@ -94,15 +94,16 @@ async def read_body(
     return body
 
 
-def parse(validate: Callable[[bytes], Parsed], body: bytes) -> Parsed | web.Response:
+def parse(validate: Callable[[bytes], Parsed], body: bytes, origin: str | None) -> Parsed | Answer:
     """A body's content by a pydantic model's `model_validate_json`, or the answer that says what
-    is wrong with it."""
+    is wrong with it, which `origin` may read."""
     try:
         return validate(body)
     except pydantic.ValidationError as why:
         first = why.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        return problem("malformed", detail=f"{where}: {first['msg']}" if where else first["msg"])
+        detail = f"{where}: {first['msg']}" if where else first["msg"]
+        return refusal("malformed", detail=detail, origin=origin)
 
 
 def _too_large() -> web.Response:

@@ -9,9 +9,8 @@ append what they see.
 import ipaddress
 from functools import lru_cache
 
-from aiohttp import hdrs, web
-
 from antifraud.networks import Prefixes, is_address, prefixes_of
+from voting.edge.sender import Sender
 from voting.settings import Network
 
 
@@ -25,22 +24,19 @@ class ClientAddress:
         # Who likes one candidate likes the next one soon.
         self._prefixes_behind = lru_cache(maxsize=16_384)(self._walk_to_prefixes)
 
-    def prefixes(self, request: web.BaseRequest) -> Prefixes:
+    def prefixes(self, sender: Sender) -> Prefixes:
         """The prefixes of the client's address."""
-        peer = request._transport_peername
-        address = peer[0] if isinstance(peer, tuple) else "127.0.0.1"
-        if self._trusted and hdrs.X_FORWARDED_FOR in request.headers:
-            lines = request.headers.getall(hdrs.X_FORWARDED_FOR)
-            return self._prefixes_behind(address, ",".join(lines))
-        return prefixes_of(address)
+        if self._trusted and sender.forwarded_for is not None:
+            return self._prefixes_behind(sender.peer, sender.forwarded_for)
+        return prefixes_of(sender.peer)
 
     def _walk_to_prefixes(self, peer: str, forwarded_for: str) -> Prefixes:
-        return prefixes_of(self.walk(peer, [forwarded_for]))
+        return prefixes_of(self.walk(peer, forwarded_for))
 
-    def walk(self, peer: str, forwarded_for: list[str]) -> str:
-        """The client's address, given the peer's and the header's lines in their order."""
+    def walk(self, peer: str, forwarded_for: str) -> str:
+        """The client's address, given the peer's and the header's."""
         address = peer
-        entries = ",".join(forwarded_for).split(",")
+        entries = forwarded_for.split(",")
         while entries and self._is_trusted(address):
             entry = entries.pop().strip()
             if not is_address(entry):

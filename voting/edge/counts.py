@@ -1,12 +1,14 @@
 """GET counts: as JSON for pages and caches, as an image for where no script runs."""
 
+from functools import lru_cache
 from html import escape
 
 from aiohttp import hdrs, web
 
-from voting.edge.answers import public_headers, public_problem
+from voting.campaign import Campaign
+from voting.edge.answers import Answer, HeaderBlock, public_headers, public_problem
 from voting.edge.campaigns import campaign_of, candidate_of
-from voting.edge.parts import EDGE
+from voting.edge.parts import EDGE, Edge
 
 _CACHE = "public, max-age=2, stale-while-revalidate=10"
 _HIDDEN = "–"
@@ -17,14 +19,26 @@ async def get_counts(request: web.Request) -> web.Response:
     campaign = campaign_of(request)
     if campaign is None:
         return public_problem(request.app[EDGE].catalog.unknown)
-    published = request.app[EDGE].board.published(campaign)
+    answer = counts_answer(request.app[EDGE], campaign, request.headers.get(hdrs.IF_NONE_MATCH))
+    return public_problem("store-down") if answer is None else answer.response()
+
+
+def counts_answer(edge: Edge, campaign: Campaign, if_none_match: str | None) -> Answer | None:
+    """The counts as they are published; None while nothing is known."""
+    published = edge.board.published(campaign)
     if published is None:
-        return public_problem("store-down")
+        return None
+    made = _counts_headers(published.etag)
+    if if_none_match is not None and published.etag in if_none_match:
+        return Answer(304, made)
+    return Answer(200, made, published.body)
+
+
+@lru_cache(maxsize=256)
+def _counts_headers(etag: str) -> HeaderBlock:
     made = public_headers("application/json; charset=utf-8", _CACHE)
-    made[hdrs.ETAG] = published.etag
-    if published.etag in request.headers.get(hdrs.IF_NONE_MATCH, ""):
-        return web.Response(status=304, headers=made)
-    return web.Response(body=published.body, headers=made)
+    made[hdrs.ETAG] = etag
+    return HeaderBlock(made)
 
 
 async def get_count_image(request: web.Request) -> web.Response:

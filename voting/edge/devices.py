@@ -4,12 +4,12 @@ import time
 from typing import TypeVar
 
 import pydantic
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from voting import journal
 from voting.campaign import Campaign
 from voting.device import DeviceToken
-from voting.edge.answers import allow, json_answer, problem
+from voting.edge.answers import Answer, allow, json_answer, refusal
 from voting.edge.bodies import (
     DeviceProofRequest,
     DeviceRequest,
@@ -19,6 +19,7 @@ from voting.edge.bodies import (
 )
 from voting.edge.origins import allowed_origin, is_allowed
 from voting.edge.parts import EDGE, Edge
+from voting.edge.sender import Sender, sender_of
 from voting.store_line import StoreDown
 
 Wanted = TypeVar("Wanted", bound=pydantic.BaseModel)
@@ -29,36 +30,47 @@ LEVEL = 1
 
 async def post_device(request: web.Request) -> web.Response:
     """POST /v1/devices: a token for a device that has none."""
-    edge = request.app[EDGE]
-    wanted = await _read(edge, request, DeviceRequest)
-    if isinstance(wanted, web.Response):
+    body = await _read(request)
+    if not isinstance(body, bytes):
+        return body
+    return new_device(request.app[EDGE], body, sender_of(request)).response()
+
+
+def new_device(edge: Edge, body: bytes, sender: Sender) -> Answer:
+    """The answer to a body of POST /v1/devices."""
+    wanted = _parse(edge, DeviceRequest, body, sender)
+    if isinstance(wanted, Answer):
         return wanted
-    campaign = _campaign(edge, request, wanted.campaign)
-    if isinstance(campaign, web.Response):
+    campaign = _campaign(edge, sender, wanted.campaign)
+    if isinstance(campaign, Answer):
         return campaign
     token = edge.mint.issue(campaign, time.time(), level=LEVEL)
-    return json_answer(
-        {"token": token, "level": LEVEL}, status=201, origin=request.headers.get(hdrs.ORIGIN)
-    )
+    return json_answer({"token": token, "level": LEVEL}, status=201, origin=sender.origin)
 
 
 async def post_device_state(request: web.Request) -> web.Response:
     """POST /v1/devices/state: what this device liked today."""
-    edge = request.app[EDGE]
-    wanted = await _read(edge, request, DeviceStateRequest)
-    if isinstance(wanted, web.Response):
+    body = await _read(request)
+    if not isinstance(body, bytes):
+        return body
+    return (await _state(request.app[EDGE], body, sender_of(request))).response()
+
+
+async def _state(edge: Edge, body: bytes, sender: Sender) -> Answer:
+    wanted = _parse(edge, DeviceStateRequest, body, sender)
+    if isinstance(wanted, Answer):
         return wanted
-    campaign = _campaign(edge, request, wanted.campaign)
-    if isinstance(campaign, web.Response):
+    campaign = _campaign(edge, sender, wanted.campaign)
+    if isinstance(campaign, Answer):
         return campaign
-    origin = request.headers.get(hdrs.ORIGIN)
+    origin = sender.origin
     token = edge.mint.verify(wanted.token, campaign, time.time())
     if token is None:
-        return problem("bad-token", origin=origin)
+        return refusal("bad-token", origin=origin)
     try:
         liked, remaining = await device_state(edge, campaign, token)
     except StoreDown:
-        return problem("store-down", origin=origin)
+        return refusal("store-down", origin=origin)
     return json_answer({"liked": liked, "remaining_today": remaining}, origin=origin)
 
 
@@ -88,34 +100,40 @@ async def device_state(
 
 
 async def post_device_proof(request: web.Request) -> web.Response:
-    """POST /v1/devices/proof: a token for a solved challenge. As long as no challenge is set there
-    is nothing to prove: a token that is one of ours comes back with the level that it has."""
-    edge = request.app[EDGE]
-    wanted = await _read(edge, request, DeviceProofRequest)
-    if isinstance(wanted, web.Response):
+    """POST /v1/devices/proof: a token for a solved challenge."""
+    body = await _read(request)
+    if not isinstance(body, bytes):
+        return body
+    return proven_device(request.app[EDGE], body, sender_of(request)).response()
+
+
+def proven_device(edge: Edge, body: bytes, sender: Sender) -> Answer:
+    """The answer to a body of POST /v1/devices/proof. As long as no challenge is set there is
+    nothing to prove: a token that is one of ours comes back with the level that it has."""
+    wanted = _parse(edge, DeviceProofRequest, body, sender)
+    if isinstance(wanted, Answer):
         return wanted
-    if not is_allowed(edge, request, None):
-        return problem("wrong-origin")
-    origin = request.headers.get(hdrs.ORIGIN)
+    if not is_allowed(edge, sender, None):
+        return refusal("wrong-origin")
     token = edge.mint.open(wanted.token, time.time())
     if token is None:
-        return problem("bad-token", origin=origin)
-    return json_answer({"token": wanted.token, "level": token.level}, origin=origin)
+        return refusal("bad-token", origin=sender.origin)
+    return json_answer({"token": wanted.token, "level": token.level}, origin=sender.origin)
 
 
-def _campaign(edge: Edge, request: web.Request, campaign_id: str) -> Campaign | web.Response:
+def _campaign(edge: Edge, sender: Sender, campaign_id: str) -> Campaign | Answer:
     campaign = edge.catalog.campaigns.get(campaign_id)
     if campaign is None:
-        return problem(edge.catalog.unknown, origin=allowed_origin(edge, request))
-    return campaign if is_allowed(edge, request, campaign) else problem("wrong-origin")
+        return refusal(edge.catalog.unknown, origin=allowed_origin(edge, sender))
+    return campaign if is_allowed(edge, sender, campaign) else refusal("wrong-origin")
 
 
-async def _read(edge: Edge, request: web.Request, wanted: type[Wanted]) -> Wanted | web.Response:
+async def _read(request: web.Request) -> bytes | web.Response:
     body = await read_body(request)
-    if not isinstance(body, web.Response):
-        content = parse(wanted.model_validate_json, body)
-        if not isinstance(content, web.Response):
-            return content
-        body = content
-    allow(body.headers, allowed_origin(edge, request))
+    if not isinstance(body, bytes):
+        allow(body.headers, allowed_origin(request.app[EDGE], sender_of(request)))
     return body
+
+
+def _parse(edge: Edge, wanted: type[Wanted], body: bytes, sender: Sender) -> Wanted | Answer:
+    return parse(wanted.model_validate_json, body, allowed_origin(edge, sender))

@@ -1,19 +1,22 @@
 """POST /v1/likes: parse, judge, cast, answer."""
 
+import asyncio
 import time
 
 import msgspec
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from antifraud.screen import screen
 from antifraud.signals import Signals
 from voting.ballot import Ballot, Cast, Outcome
+from voting.ballot_box import OnCast
 from voting.campaign import Campaign, Candidate
 from voting.device import DeviceToken
-from voting.edge.answers import allow, like_answer, problem
+from voting.edge.answers import Answer, allow, like_answer, overloaded, refusal
 from voting.edge.bodies import CLICK_RULE, decode_like, is_click, read_body
 from voting.edge.origins import allowed_origin, is_allowed
 from voting.edge.parts import EDGE, Edge
+from voting.edge.sender import Sender, sender_of
 from voting.pseudonyms import click_hash
 
 _CLOCKS_MAY_DIFFER_US = 15 * 60 * 1_000_000
@@ -26,44 +29,36 @@ class Tap(msgspec.Struct, frozen=True, gc=False):
     candidate: Candidate
     token: DeviceToken
     click: str
-    origin: str | None
+    origin: str | None = None
 
 
-async def post_like(request: web.Request) -> web.StreamResponse:
-    return await take_like(request.app[EDGE], request)
+async def post_like(request: web.Request) -> web.Response:
+    answer = await take_like(request.app[EDGE], request)
+    return answer.response() if isinstance(answer, Answer) else answer
 
 
-async def take_like(
-    edge: Edge, request: web.Request, *, written: bool = False
-) -> web.StreamResponse:
-    """Parse, judge, cast, answer. `written`: see answers.WrittenAnswer."""
-    tap = await read_tap(edge, request)
-    if not isinstance(tap, Tap):
-        return tap
-    cast = await cast_like(edge, request, tap.campaign, tap.candidate, tap.token, tap.click)
-    receipt = None
-    if cast.position is not None and cast.outcome is not Outcome.REPEATED:
-        receipt = edge.receipts.seal(cast.position, tap.campaign.number)
-    published = edge.board.published(tap.campaign)
-    likes = published.likes(tap.candidate.number, cast.position) if published else None
-    return like_answer(
-        cast, tap.campaign, tap.candidate, likes, receipt, tap.origin, written=written
-    )
-
-
-async def read_tap(edge: Edge, request: web.Request) -> Tap | web.Response:
-    """What the request asks for, or the answer that refuses it."""
-
-    def refuse(word: str, detail: str | None = None) -> web.Response:
-        edge.metrics.problems[word] += 1
-        origin = None if word == "wrong-origin" else allowed_origin(edge, request)
-        return problem(word, detail=detail, origin=origin)
-
+async def take_like(edge: Edge, request: web.Request) -> Answer | web.Response:
+    """Parse, judge, cast, answer. The fast lane does the same by callbacks."""
+    sender = sender_of(request)
     body = await read_body(request)
     if not isinstance(body, bytes):
         edge.metrics.problems["body"] += 1
-        allow(body.headers, allowed_origin(edge, request))
+        allow(body.headers, allowed_origin(edge, sender))
         return body
+    tap = read_tap(edge, body, sender)
+    if isinstance(tap, Answer):
+        return tap
+    return answer_tap(edge, tap, await cast_tap(edge, tap, sender))
+
+
+def read_tap(edge: Edge, body: bytes, sender: Sender) -> Tap | Answer:
+    """What the request asks for, or the answer that refuses it."""
+
+    def refuse(word: str, detail: str | None = None) -> Answer:
+        edge.metrics.problems[word] += 1
+        origin = None if word == "wrong-origin" else allowed_origin(edge, sender)
+        return refusal(word, detail=detail, origin=origin)
+
     try:
         like = decode_like(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as why:
@@ -73,11 +68,11 @@ async def read_tap(edge: Edge, request: web.Request) -> Tap | web.Response:
     campaign = edge.catalog.campaigns.get(like.campaign)
     if campaign is None:
         return refuse(edge.catalog.unknown)
-    origin = request.headers.get(hdrs.ORIGIN)
+    origin = sender.origin
     if (
         origin is not None
         and origin not in campaign.origins
-        and not is_allowed(edge, request, campaign)
+        and not is_allowed(edge, sender, campaign)
     ):
         return refuse("wrong-origin")
     token = edge.mint.verify(like.token, campaign, time.time())
@@ -89,33 +84,52 @@ async def read_tap(edge: Edge, request: web.Request) -> Tap | web.Response:
     return Tap(campaign, candidate, token, like.click, origin)
 
 
-async def cast_like(
-    edge: Edge,
-    request: web.Request,
-    campaign: Campaign,
-    candidate: Candidate,
-    token: DeviceToken,
-    click: str,
-) -> Cast:
-    """Judge and cast one like of a verified device; every route to a like ends here."""
+def put_tap(edge: Edge, tap: Tap, sender: Sender, on_cast: OnCast) -> None:
+    """Judge one like of a verified device and put it into the ballot box; every route to a like
+    ends here."""
+    campaign, token = tap.campaign, tap.token
     state = _clearly_outside(edge, campaign)
     if state is not None:
-        edge.metrics.outcomes[state] += 1
-        return Cast(state)
+        on_cast(Cast(state))
+        return
     signals = Signals(
         token_age_seconds=max(0, int(time.time()) - token.issued_at),
         token_level=token.level,
     )
     ballot = Ballot(
-        candidate=candidate.number,
+        candidate=tap.candidate.number,
         device=edge.pseudonyms.device(token.device_id, campaign.id),
-        prefixes=edge.client_address.prefixes(request),
-        click=click_hash(click),
+        prefixes=edge.client_address.prefixes(sender),
+        click=click_hash(tap.click),
     )
-    cast = await edge.ballot_box.cast(campaign, ballot, signals, screen(signals))
-    edge.metrics.outcomes[cast.outcome] += 1
-    edge.metrics.again += cast.again
-    return cast
+    edge.ballot_box.put(campaign, ballot, signals, screen(signals), on_cast)
+
+
+async def cast_tap(edge: Edge, tap: Tap, sender: Sender) -> Cast:
+    """The same, awaited."""
+    answer: asyncio.Future[Cast] = asyncio.get_running_loop().create_future()
+
+    def on_cast(cast: Cast) -> None:
+        # Where its client hung up, nobody waits; the vote stands.
+        if not answer.done():
+            answer.set_result(cast)
+
+    put_tap(edge, tap, sender, on_cast)
+    return await answer
+
+
+def answer_tap(edge: Edge, tap: Tap, cast: Cast) -> Answer:
+    """What the like's client is told."""
+    edge.metrics.count(cast)
+    if cast.outcome is Outcome.OVERLOADED:
+        return overloaded(tap.origin)
+    position, campaign = cast.position, tap.campaign
+    receipt = None
+    if position is not None and cast.outcome is not Outcome.REPEATED:
+        receipt = edge.receipts.seal(position, campaign.number)
+    published = edge.board.published(campaign)
+    likes = published.likes(tap.candidate.number, position) if published else None
+    return like_answer(cast, campaign, tap.candidate, likes, receipt, tap.origin)
 
 
 def _clearly_outside(edge: Edge, campaign: Campaign) -> Outcome | None:

@@ -5,13 +5,14 @@ from aiohttp import hdrs, web
 from voting.campaign import Campaign
 from voting.edge.answers import allow, headers, problem
 from voting.edge.parts import EDGE, Edge
+from voting.edge.sender import Sender, sender_of
 
 
-def is_allowed(edge: Edge, request: web.Request, campaign: Campaign | None) -> bool:
+def is_allowed(edge: Edge, sender: Sender, campaign: Campaign | None) -> bool:
     """Whether the page that sent this may: no Origin at all (not a browser, or a page of ours by
     GET), one of the campaign's portals (of any campaign where that is not known yet), or the edge
     itself. "null" is foreign: any sandboxed frame can have it."""
-    origin = request.headers.get(hdrs.ORIGIN)
+    origin = sender.origin
     if origin is None:
         return True
     if campaign is not None:
@@ -24,21 +25,18 @@ def is_allowed(edge: Edge, request: web.Request, campaign: Campaign | None) -> b
     if edge.settings.public_origins:
         return False
     # Nobody has said how we are called: then it is as the browser addressed us.
-    host = request.headers.get(hdrs.HOST)
-    return origin in (f"https://{host}", f"http://{host}")
+    return origin in (f"https://{sender.host}", f"http://{sender.host}")
 
 
-def allowed_origin(
-    edge: Edge, request: web.Request, campaign: Campaign | None = None
-) -> str | None:
+def allowed_origin(edge: Edge, sender: Sender, campaign: Campaign | None = None) -> str | None:
     """The page's origin where it may read an answer of ours, else None."""
-    return request.headers.get(hdrs.ORIGIN) if is_allowed(edge, request, campaign) else None
+    return sender.origin if is_allowed(edge, sender, campaign) else None
 
 
 async def preflight(request: web.Request) -> web.Response:
     """OPTIONS of the POST routes: for portals that send application/json."""
     origin = request.headers.get(hdrs.ORIGIN)
-    if origin is None or not is_allowed(request.app[EDGE], request, None):
+    if origin is None or not is_allowed(request.app[EDGE], sender_of(request), None):
         return problem("wrong-origin")
     made = headers("text/plain")
     allow(made, origin)

@@ -21,9 +21,10 @@ from voting.edge.bodies import CLICK_RULE, FORM_TYPES, is_click, read_body
 from voting.edge.campaigns import campaign_of, candidate_of
 from voting.edge.devices import LEVEL, device_state
 from voting.edge.encoded import shown
-from voting.edge.likes import cast_like
+from voting.edge.likes import Tap, cast_tap
 from voting.edge.origins import is_allowed
 from voting.edge.parts import EDGE
+from voting.edge.sender import sender_of
 from voting.store_line import StoreDown
 
 DEMO_CAMPAIGN = "demo"
@@ -93,7 +94,8 @@ async def post_card(request: web.Request) -> web.Response:
     candidate = candidate_of(request, campaign)
     if candidate is None:
         return problem("unknown-candidate")
-    if not is_allowed(edge, request, campaign):
+    sender = sender_of(request)
+    if not is_allowed(edge, sender, campaign):
         return problem("wrong-origin")
     body = await read_body(request, FORM_TYPES)
     if isinstance(body, web.Response):
@@ -108,7 +110,8 @@ async def post_card(request: web.Request) -> web.Response:
         held = edge.mint.issue(campaign, now, level=LEVEL)
         token = edge.mint.verify(held, campaign, now)
         assert token is not None
-    cast = await cast_like(edge, request, campaign, candidate, token, click)
+    cast = await cast_tap(edge, Tap(campaign, candidate, token, click), sender)
+    edge.metrics.count(cast)
     word = "counted" if cast.outcome is Outcome.HELD else word_of(cast.outcome)
     made = headers("text/plain")
     made[hdrs.LOCATION] = f"{request.path}?{urlencode({'said': word})}"

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import structlog
 from aiohttp import web
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler
 
 from voting.edge.answers import problem
@@ -18,16 +19,18 @@ log = structlog.get_logger()
 HEAD_SECONDS_MAX = 10.0
 BODY_SECONDS_MAX = 10.0
 KEEP_ALIVE_SECONDS = 75.0
+_FOREVER_SECONDS = 1e9
 BODY_BYTES_MAX = 4_096
 
 
 class EdgeProtocol(RequestHandler):
     """One connection."""
 
-    __slots__ = ("head_since",)
+    __slots__ = ("_last_body", "head_since")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.head_since = self._loop.time()
+        self._last_body: StreamReader = EMPTY_PAYLOAD
         server = self._manager
         assert isinstance(server, EdgeServer)
         if len(server._connections) >= server.connections_max:
@@ -38,6 +41,8 @@ class EdgeProtocol(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        if self._messages:
+            self._last_body = self._messages[-1][1]
         # A head is awaited from its first byte on, until the request that it begins is there. One
         # that begins in the same segment as an earlier request's end is not seen to begin: the
         # keep-alive's end bounds it.
@@ -45,6 +50,16 @@ class EdgeProtocol(RequestHandler):
             self.head_since = 0.0
         elif not self.head_since:
             self.head_since = self._loop.time()
+
+    @property
+    def waits(self) -> bool:
+        """Whether it has answered all that came and waits for the next request."""
+        waiter = self._waiter
+        return waiter is not None and not waiter.done() and not self._messages
+
+    def has_whole(self, requests: int) -> bool:
+        """Whether so many requests have come, and the last one is all there."""
+        return self._request_count == requests and self._last_body.is_eof()
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         # aiohttp feeds its parser anew at each read of a body, whether anything was paused or not:
@@ -92,14 +107,17 @@ class EdgeServer(web.Server):
     def __call__(self) -> RequestHandler:
         return EdgeProtocol(self, loop=self._loop, **self._kwargs)
 
-    async def end_late_heads(self) -> None:
-        """Close connections whose head is overdue, until cancelled. One look a second over all of
-        them is cheaper than a timer for each request."""
-        while True:
-            await asyncio.sleep(1)
-            overdue = self._loop.time() - HEAD_SECONDS_MAX
-            for connection in self.connections:
-                assert isinstance(connection, EdgeProtocol)
-                since = connection.head_since
-                if since and since < overdue and not connection._request_in_progress:
-                    connection.force_close()
+    def behind(self) -> EdgeProtocol:
+        """A connection behind one of the fast lane, which keeps the time for both."""
+        ours = {**self._kwargs, "keepalive_timeout": _FOREVER_SECONDS}
+        return EdgeProtocol(self, loop=self._loop, **ours)
+
+    def end_late(self) -> None:
+        """Close connections whose head is overdue. Called each second: one look over all of them
+        is cheaper than a timer for each request."""
+        overdue = self._loop.time() - HEAD_SECONDS_MAX
+        for connection in self.connections:
+            assert isinstance(connection, EdgeProtocol)
+            since = connection.head_since
+            if since and since < overdue and not connection._request_in_progress:
+                connection.force_close()

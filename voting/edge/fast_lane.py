@@ -1,0 +1,412 @@
+"""The fast lane: the hot requests answered straight from their bytes, all others by aiohttp.
+
+A connection begins in the lane. Each request is looked at by itself: a well-formed, wholly framed
+`POST /v1/likes`, `POST /v1/devices` or `GET /v1/campaigns/{campaign}/counts` is answered here;
+every other one is fed byte for byte to an aiohttp connection that stands behind this one and is
+made when it is first needed. Once aiohttp has answered, the next request is looked at again.
+
+Both ways work with the same functions on the same facts (`read_tap`, `put_tap`, `answer_tap`,
+`new_device`, `counts_answer`), so they differ in speed alone; a property test holds them together,
+and DIANZAN_FAST_LANE=off leaves aiohttp alone.
+
+Whose turn it is: never do both have a request of one connection at a time, so answers cannot
+overtake each other. While ballots of this connection are on their way, a request for aiohttp waits
+in `_held` and nothing more is read; while aiohttp works, all that comes is aiohttp's. To know where
+its requests end, the lane frames them itself (heads.py) and takes the next request back only if
+aiohttp agrees that the last one is whole. Where the two might ever disagree (chunked bodies, an
+upgrade, a head that heads.py does not take) the connection is aiohttp's for good.
+
+Owner: one `FastLane` per edge process. Where a client hangs up with a like on its way, the vote
+stands, and the same click finds its answer later.
+"""
+
+import asyncio
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from typing import cast
+
+import msgspec
+
+from voting.ballot import Cast
+from voting.edge import protocol
+from voting.edge.answers import Answer, refusal
+from voting.edge.bodies import USUAL_JSON_TYPES
+from voting.edge.counts import counts_answer
+from voting.edge.devices import new_device
+from voting.edge.heads import HEAD_END, Head, read_head
+from voting.edge.likes import Tap, answer_tap, put_tap, read_tap
+from voting.edge.parts import Edge
+from voting.edge.protocol import BODY_BYTES_MAX, EdgeProtocol
+from voting.edge.sender import Sender, peer_address
+
+PIPELINED_MAX = 32
+"""Requests of one connection whose answers are on their way; what comes after them waits."""
+
+_HEAD_BYTES_MAX = 16_384
+"""A longer head is aiohttp's, which has limits of its own and says so."""
+
+_HEADS_KNOWN = 4_096
+"""Who likes once likes again, and its head is the same: looking it up costs 0.5 us, reading it 10.
+Some 1.5 kB each."""
+
+_LIKE, _DEVICE, _ELSE = "likes", "devices", ""
+_ROUTES = {b"/v1/likes": _LIKE, b"/v1/devices": _DEVICE}
+_COUNTS = re.compile(rb"/v1/campaigns/([a-z0-9-]+)/counts")
+
+
+class _Known(msgspec.Struct, frozen=True, gc=False):
+    """A head, and what the lane makes of it."""
+
+    sender: Sender
+    route: str
+    """_LIKE, _DEVICE, "/" and a campaign's id (its counts), or _ELSE: not for the lane."""
+    body_bytes: int
+    if_none_match: str | None
+
+
+class _OnItsWay:
+    """One request that the lane has taken; its answer waits for those before it."""
+
+    __slots__ = ("_connection", "_tap", "wire")
+
+    def __init__(self, connection: "LaneConnection", tap: Tap | None, wire: bytes | None) -> None:
+        self._connection = connection
+        self._tap = tap
+        self.wire = wire
+
+    def landed(self, cast: Cast) -> None:
+        """What became of the like is known."""
+        assert self._tap is not None
+        self.wire = answer_tap(self._connection.lane.edge, self._tap, cast).wire()
+        self._connection.send_answered()
+
+
+def _read(packed: bytes, peer: str) -> _Known | None:
+    head = read_head(packed)
+    if head is None or head.body_bytes is None:
+        return None
+    sender = Sender(peer, head.host, head.origin, head.forwarded_for)
+    return _Known(sender, _route(head), head.body_bytes, head.if_none_match)
+
+
+def _route(head: Head) -> str:
+    if not head.plain or head.body_bytes is None:
+        return _ELSE
+    if head.method == b"POST":
+        ours = head.content_type in USUAL_JSON_TYPES and 0 < head.body_bytes <= BODY_BYTES_MAX
+        return _ROUTES.get(head.target, _ELSE) if ours else _ELSE
+    if head.method == b"GET" and not head.body_bytes:
+        counts = _COUNTS.fullmatch(head.target)
+        return f"/{counts[1].decode()}" if counts else _ELSE
+    return _ELSE
+
+
+class FastLane:
+    """What all connections of one edge share."""
+
+    def __init__(
+        self, edge: Edge, make_behind: Callable[[], EdgeProtocol], *, connections_max: int
+    ) -> None:
+        """`make_behind` makes the aiohttp connection behind one of ours."""
+        self.edge = edge
+        self.make_behind = make_behind
+        self.connections: set[LaneConnection] = set()
+        self.connections_refused = 0
+        self.draining = False
+        self._connections_max = connections_max
+        self.known = lru_cache(maxsize=_HEADS_KNOWN)(_read)
+        self.now = asyncio.get_running_loop().time
+
+    def __call__(self) -> "LaneConnection":
+        return LaneConnection(self)
+
+    @property
+    def full(self) -> bool:
+        return len(self.connections) >= self._connections_max
+
+    def end_late(self) -> None:
+        """Close what is overdue. Called each second: one look over all connections is cheaper
+        than a timer for each request."""
+        now = self.now()
+        for connection in list(self.connections):
+            connection.end_if_late(now)
+
+    async def drain(self, seconds: float) -> None:
+        """Let no connection go on; those with answers on their way have this long."""
+        self.draining = True
+        deadline = self.now() + seconds
+        while self.connections and self.now() < deadline:
+            for connection in list(self.connections):
+                connection.end_if_idle()
+            await asyncio.sleep(0.02)
+        for connection in list(self.connections):
+            connection.abort()
+
+
+class LaneConnection(asyncio.Protocol):
+    """One connection."""
+
+    __slots__ = (
+        "_active_at",
+        "_awaits_body",
+        "_behind",
+        "_blocked",
+        "_body_left",
+        "_fed",
+        "_given_away",
+        "_held",
+        "_held_since",
+        "_on_their_way",
+        "_peer",
+        "_transport",
+        "_writing_paused",
+        "lane",
+    )
+
+    def __init__(self, lane: FastLane) -> None:
+        self.lane = lane
+        self._transport: asyncio.Transport | None = None
+        self._peer = ""
+        self._active_at = 0.0
+        self._held = b""
+        """Came and could not be served yet: the beginning of a request, or requests that wait."""
+        self._held_since = 0.0
+        """Since when a head, or a body, is awaited; 0 = none is."""
+        self._awaits_body = False
+        self._on_their_way: list[_OnItsWay] = []
+        self._blocked = False
+        """Nothing is read, and what is held waits until all that is on its way is answered."""
+        self._writing_paused = False
+        self._behind: EdgeProtocol | None = None
+        self._fed = 0
+        """Requests handed to it."""
+        self._body_left = 0
+        """Bytes of the last one that have not come yet."""
+        self._given_away = False
+        """For good: all that comes is aiohttp's."""
+
+    # What the event loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # A cast, not a check: uvloop's transports do not derive from asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
+        lane = self.lane
+        if lane.full:
+            lane.connections_refused += 1
+            self._transport.abort()
+            return
+        self._peer = peer_address(transport.get_extra_info("peername"))
+        self._active_at = self._held_since = lane.now()
+        lane.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self.lane.connections.discard(self)
+        self._held = b""
+        if self._behind is not None:
+            self._behind.connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._active_at = self.lane.now()
+        if self._given_away:
+            assert self._behind is not None
+            self._behind.data_received(data)
+            return
+        if self._held:
+            data = self._held + data
+            if self._blocked:
+                self._held = data
+                return
+        self._take(data)
+
+    def eof_received(self) -> None:
+        if self._behind is not None:
+            self._behind.eof_received()
+
+    def pause_writing(self) -> None:
+        self._writing_paused = True
+        if self._behind is not None:
+            self._behind.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._writing_paused = False
+        if self._behind is not None:
+            self._behind.resume_writing()
+        self._go_on()
+
+    # One request after the other.
+
+    def _take(self, data: bytes) -> None:
+        """Serve what is whole in `data`, hold the rest."""
+        at, known_head, known = 0, self.lane.known, None
+        while at < len(data):
+            if self._body_left:
+                piece = data[at : at + self._body_left]
+                at += len(piece)
+                if not self._feed(piece, len(piece) == self._body_left):
+                    self._give_away(data[at:])
+                    return
+                self._body_left -= len(piece)
+                continue
+            head_end = data.find(HEAD_END, at) + len(HEAD_END)
+            if head_end < len(HEAD_END):
+                if len(data) - at > _HEAD_BYTES_MAX:
+                    self._give_away(data[at:])
+                    return
+                known = None
+                break
+            known = known_head(data[at:head_end], self._peer)
+            if known is None:
+                self._give_away(data[at:])
+                return
+            if known.route and (self._behind is None or self._behind.waits):
+                end = head_end + known.body_bytes
+                if end > len(data):
+                    break
+                if self._writing_paused or len(self._on_their_way) >= PIPELINED_MAX:
+                    self._block(data[at:])
+                    return
+                if self._serve(known, data[head_end:end]):
+                    at = end
+                    continue
+            # It is aiohttp's, once all before it are answered.
+            if self._on_their_way:
+                self._block(data[at:])
+                return
+            self._fed += 1
+            self._body_left = known.body_bytes
+            if not self._feed(data[at:head_end], not known.body_bytes):
+                self._give_away(data[head_end:])
+                return
+            at = head_end
+        self._held = data[at:]
+        if not self._held:
+            self._held_since = 0.0
+        elif at or not self._held_since or self._awaits_body is (known is None):
+            self._held_since = self._active_at
+            self._awaits_body = known is not None
+
+    def _serve(self, known: _Known, body: bytes) -> bool:
+        """Answer one request, now or when its ballot has landed; False = aiohttp must."""
+        edge = self.lane.edge
+        answer: Answer | None
+        if known.route == _LIKE:
+            tap = read_tap(edge, body, known.sender)
+            if isinstance(tap, Tap):
+                request = _OnItsWay(self, tap, None)
+                self._on_their_way.append(request)
+                edge.metrics.in_lane += 1
+                put_tap(edge, tap, known.sender, request.landed)
+                return True
+            answer = tap
+        elif known.route == _DEVICE:
+            answer = new_device(edge, body, known.sender)
+        else:
+            campaign = edge.catalog.campaigns.get(known.route[1:])
+            if campaign is None:
+                return False
+            answer = counts_answer(edge, campaign, known.if_none_match)
+            if answer is None:
+                return False
+        edge.metrics.in_lane += 1
+        self._on_their_way.append(_OnItsWay(self, None, answer.wire()))
+        self.send_answered()
+        return True
+
+    def send_answered(self) -> None:
+        """Write the answers that are there and whose turn it is."""
+        ours, transport = self._on_their_way, self._transport
+        if transport is None or transport.is_closing():
+            return  # the client hung up
+        while ours and (wire := ours[0].wire) is not None:
+            del ours[0]
+            transport.write(wire)
+        if not ours:
+            if self.lane.draining:
+                transport.close()
+            elif self._blocked:
+                self._go_on()
+
+    def _block(self, rest: bytes) -> None:
+        """Read no more until all that is on its way is answered and written."""
+        self._held = rest
+        self._blocked = True
+        assert self._transport is not None
+        self._transport.pause_reading()
+
+    def _go_on(self) -> None:
+        transport = self._transport
+        if (
+            self._blocked
+            and not self._on_their_way
+            and not self._writing_paused
+            and transport is not None
+            and not transport.is_closing()
+        ):
+            self._blocked = False
+            transport.resume_reading()
+            held, self._held = self._held, b""
+            self._take(held)
+
+    # Aiohttp behind.
+
+    def _feed(self, data: bytes, ends: bool) -> bool:
+        """Hand bytes of one request to aiohttp. `ends`: the request's last ones; then False =
+        aiohttp does not see its end here, or has not begun it."""
+        behind = self._behind
+        if behind is None:
+            behind = self._open_behind()
+        behind.data_received(data)
+        return not ends or behind.has_whole(self._fed)
+
+    def _give_away(self, rest: bytes) -> None:
+        """From here on all is aiohttp's, once what is on its way is answered."""
+        if self._on_their_way:
+            self._block(rest)
+            return
+        self._given_away = True
+        self._held = b""
+        behind = self._behind or self._open_behind()
+        if rest:
+            behind.data_received(rest)
+
+    def _open_behind(self) -> EdgeProtocol:
+        assert self._transport is not None
+        behind = self._behind = self.lane.make_behind()
+        behind.connection_made(self._transport)
+        if self._writing_paused:
+            behind.pause_writing()
+        return behind
+
+    # The end.
+
+    def end_if_late(self, now: float) -> None:
+        """Close where a head or a body is overdue, or nothing came for long."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if self._held_since and not self._blocked and not self._given_away:
+            most = protocol.BODY_SECONDS_MAX if self._awaits_body else protocol.HEAD_SECONDS_MAX
+            if now - self._held_since > most:
+                if self._awaits_body:
+                    transport.write(refusal("late").wire(close=True))
+                transport.close()
+        elif now - self._active_at > protocol.KEEP_ALIVE_SECONDS and (
+            self._idle or self._writing_paused
+        ):
+            # Who does not read its answers either is gone for all we know.
+            transport.abort() if self._writing_paused else transport.close()
+
+    def end_if_idle(self) -> None:
+        if self._transport is not None and self._idle:
+            self._transport.close()
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    @property
+    def _idle(self) -> bool:
+        """No whole request is under way here or behind."""
+        return not self._on_their_way and (self._behind is None or self._behind.waits)
