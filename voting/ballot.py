@@ -77,3 +77,5 @@ class Cast(msgspec.Struct, frozen=True, gc=False):
     """THROTTLED: when to come back."""
     again: bool = False
     """The same click was cast before; this is its first answer again."""
+    receipt: str | None = None
+    """What stands for the position where others may see it."""

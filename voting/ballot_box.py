@@ -30,6 +30,7 @@ from voting import journal
 from voting.ballot import Ballot, Cast, Outcome, Position
 from voting.campaign import Campaign, CampaignDay
 from voting.pseudonyms import Pseudonyms
+from voting.receipt import Receipts
 from voting.store_line import StoreDown, StoreLine
 
 log = structlog.get_logger()
@@ -46,7 +47,7 @@ _ANSWER = struct.Struct(">BHIHQ")
 _CAST, _WRONG_DAY = 0, 1
 _AGAIN = 0
 _NO_QUOTA = 0xFFFF
-_OUTCOMES = {outcome.value: outcome for outcome in Outcome}
+_OUTCOMES = {outcome.value: outcome for outcome in Outcome} | {_AGAIN: Outcome.COUNTED}
 
 
 def _read_library() -> tuple[str, str]:
@@ -96,6 +97,7 @@ class BallotBox:
         self,
         line: StoreLine,
         pseudonyms: Pseudonyms,
+        receipts: Receipts,
         *,
         shard: int = 0,
         waiting_max: int = 8_192,
@@ -105,6 +107,7 @@ class BallotBox:
         """`observe_batch` hears of every answered batch: how many ballots, how many seconds."""
         self._line = line
         self._pseudonyms = pseudonyms
+        self._receipts = receipts
         self._shard = shard
         self._waiting_max = waiting_max
         self._challenges = challenges
@@ -124,11 +127,6 @@ class BallotBox:
         """Whether a ballot could be cast now."""
         return self._line.connected and not self.refusing
 
-    @property
-    def full(self) -> bool:
-        """Whether a ballot that came now would be turned away."""
-        return self.refusing or self.waiting >= self._waiting_max
-
     def store_now_us(self) -> int:
         """The store's time, as well as this process knows it."""
         return time.time_ns() // 1000 + self.clock_offset_us
@@ -144,7 +142,7 @@ class BallotBox:
         """Cast one ballot; `on_cast` hears once what became of it, at once where there is no
         room. OVERLOADED: it was not cast. STORE_DOWN: nobody knows; the same click again finds
         out. A callback, for a future parked and woken costs 2.5 us."""
-        if self.full:
+        if self.refusing or self.waiting >= self._waiting_max:
             on_cast(_OVERLOADED)
             return
         queue = self._queues.get(campaign.id)
@@ -272,17 +270,20 @@ class _Queue:
         if status != _CAST or len(reply) != _ANSWERED.size + len(batch) * _ANSWER.size:
             raise BallotBoxError(f"status {status}, {len(reply)} bytes for {len(batch)} ballots")
         shard = box._shard
+        answers = list(_ANSWER.iter_unpack(memoryview(reply)[_ANSWERED.size :]))
+        positions = [Position(shard, epoch, seq) for _, _, _, epoch, seq in answers if seq]
+        receipts = iter(box._receipts.seal(positions, self._campaign.number))
+        places = iter(positions)
         casts = [
             Cast(
-                Outcome.COUNTED if code == _AGAIN else _OUTCOMES[code],
-                Position(shard, epoch, seq) if seq else None,
+                _OUTCOMES[code],
+                next(places) if seq else None,
                 None if remaining == _NO_QUOTA else remaining,
                 wait_ms,
                 code == _AGAIN,
+                next(receipts) if seq else None,
             )
-            for code, remaining, wait_ms, epoch, seq in _ANSWER.iter_unpack(
-                memoryview(reply)[_ANSWERED.size :]
-            )
+            for code, remaining, wait_ms, _, seq in answers
         ]
         self._tell(batch, casts)
 

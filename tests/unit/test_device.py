@@ -76,9 +76,9 @@ def test_token_has_one_spelling():
 def test_receipt_opens_to_its_position(shard, epoch, seq, campaign):
     receipts = Receipts(KEYS)
     position = Position(shard, epoch, seq)
-    receipt = receipts.seal(position, campaign)
+    [receipt] = receipts.seal([position], campaign)
     assert len(receipt) == 22
-    assert receipts.seal(position, campaign) == receipt
+    assert receipts.seal([position] * 3, campaign) == [receipt] * 3
     assert receipts.open(receipt) == (campaign, position)
     assert Receipts(Keys({1: b"a" * 32}, b"s" * 32, b"p" * 32)).open(receipt) is None
 

@@ -1,6 +1,8 @@
 """Outcome -> HTTP, and every other answer that is not an ordinary page. The only such table."""
 
 import json
+import time
+from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
@@ -8,7 +10,6 @@ from typing import Any
 import msgspec
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.helpers import rfc822_formatted_time
 from multidict import CIMultiDict
 
 from voting.ballot import VOTES, Cast, Outcome
@@ -84,13 +85,24 @@ def public_headers(content_type: str, cache_control: str) -> CIMultiDict[str]:
 
 
 class HeaderBlock:
-    """Headers that many answers share, with their bytes. Never changed once made."""
+    """Headers that many answers share. Never changed once made."""
 
-    __slots__ = ("fields", "lines")
+    __slots__ = ("_heads", "fields")
 
     def __init__(self, fields: CIMultiDict[str]) -> None:
         self.fields = fields
-        self.lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items()).encode()
+        self._heads: dict[int, tuple[int, bytes]] = {}
+
+    def head(self, status: int) -> bytes:
+        """All of a head but what the body says; the same for a second."""
+        now = int(time.time())
+        made = self._heads.get(status)
+        if made is None or made[0] != now:
+            fields = {**self.fields, hdrs.DATE: formatdate(now, usegmt=True)}
+            lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+            head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{lines}"
+            made = self._heads[status] = (now, head.encode())
+        return made[1]
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
@@ -105,21 +117,11 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
         body = self.body if self.status != 304 else None
         return web.Response(body=body, status=self.status, headers=self.headers.fields.copy())
 
-    def wire(self, *, close: bool = False) -> bytes:
-        """All its bytes, for HTTP/1.1; `close`: on a connection that then ends."""
-        return b"%b%b%bContent-Length: %d\r\nDate: %b\r\n\r\n%b" % (
-            _status_line(self.status),
-            self.headers.lines,
-            b"Connection: close\r\n" if close else b"",
-            len(self.body),
-            rfc822_formatted_time().encode(),
-            self.body,
-        )
-
-
-@lru_cache
-def _status_line(status: int) -> bytes:
-    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode()
+    def wire(self, rest: bytes = b"") -> bytes:
+        """All its bytes, for HTTP/1.1; `rest`: more lines for its head."""
+        body = self.body
+        head = self.headers.head(self.status)
+        return b"%b%bContent-Length: %d\r\n\r\n%b" % (head, rest, len(body), body)
 
 
 @lru_cache(maxsize=1_024)
@@ -190,14 +192,16 @@ def like_answer(
     campaign: Campaign,
     candidate: Candidate,
     likes: int | None,
-    receipt: str | None,
     origin: str | None,
 ) -> Answer:
     """The answer to POST /v1/likes."""
     outcome = cast.outcome
     if outcome not in _ACCEPTED:
         return _outcome_refusal(cast, campaign, origin)
-    word = "repeated" if outcome is Outcome.REPEATED else "counted"
+    if outcome is _REPEATED:
+        word, receipt = "repeated", None
+    else:
+        word, receipt = "counted", cast.receipt
     remaining = "null" if cast.remaining_today is None else cast.remaining_today
     # Written out: json.dumps costs 3 us. A candidate's id and a receipt hold no character that
     # JSON would escape.
@@ -210,7 +214,8 @@ def like_answer(
     return Answer(STATUS[outcome], _post_headers(_JSON, origin), body.encode())
 
 
-_ACCEPTED = frozenset({*VOTES, Outcome.REPEATED})
+_REPEATED = Outcome.REPEATED
+_ACCEPTED = frozenset({*VOTES, _REPEATED})
 
 
 def _outcome_refusal(cast: Cast, campaign: Campaign, origin: str | None) -> Answer:

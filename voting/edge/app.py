@@ -110,9 +110,11 @@ async def run_edge(
         timeout_seconds=settings.store_timeout_ms / 1000,
         library=LIBRARY,
     )
+    receipts = Receipts(keys)
     box = BallotBox(
         line,
         pseudonyms,
+        receipts,
         waiting_max=settings.edge_waiting_max,
         observe_batch=metrics.observe_batch,
     )
@@ -124,7 +126,7 @@ async def run_edge(
         ballot_box=box,
         mint=Mint(keys),
         pseudonyms=pseudonyms,
-        receipts=Receipts(keys),
+        receipts=receipts,
         client_address=ClientAddress(settings.trusted_proxies),
         encoded_candidates=EncodedCandidates(),
         metrics=metrics,

@@ -20,6 +20,7 @@ from voting.journal import counted_sums
 from voting.store_line import StoreDown
 
 _REFRESH_EVERY_SECONDS = 1.0
+_LIVE = Visibility.LIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +36,15 @@ class Published:
     """The answer of GET counts."""
     etag: str
 
-    def likes(self, candidate: int, own: Position | None) -> int | None:
+    def likes(self, candidate: int, own: Position | None = None) -> int | None:
         """What the candidate's card shows to a device whose vote has this position: the count,
         plus one while that does not include the vote yet. None where counts are hidden."""
         if self.counts is None:
             return None
-        included = own is None or (own.epoch, own.seq) <= (self.epoch, self.seq)
-        return self.counts.get(candidate, 0) + (not included)
+        likes = self.counts.get(candidate, 0)
+        if own is None or own.epoch < self.epoch:
+            return likes
+        return likes + (own.epoch > self.epoch or own.seq > self.seq)
 
 
 class Board:
@@ -57,11 +60,16 @@ class Board:
         """None where nothing is known yet: the store was away since the start. What was published
         under another state of the campaign stands only where the present one hides nothing."""
         published = self._published.get(campaign.id)
-        if published is None or campaign.rules.counts is Visibility.LIVE:
+        if published is None or campaign.rules.counts is _LIVE:
             return published
         if self._made_from[campaign.id][0] is not campaign:
             return _hidden(0, None)
         return published
+
+    def likes(self, campaign: Campaign, candidate: int, own: Position | None) -> int | None:
+        """Published.likes of what is published; None also where nothing is known."""
+        published = self.published(campaign)
+        return None if published is None else published.likes(candidate, own)
 
     async def follow(self) -> None:
         """Refresh each second, and when the catalog changes, until cancelled. While the store is

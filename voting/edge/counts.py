@@ -49,8 +49,7 @@ async def get_count_image(request: web.Request) -> web.Response:
     candidate = candidate_of(request, campaign)
     if candidate is None:
         return public_problem("unknown-candidate")
-    published = request.app[EDGE].board.published(campaign)
-    likes = published.likes(candidate.number, None) if published else None
+    likes = request.app[EDGE].board.likes(campaign, candidate.number, None)
     return web.Response(
         body=_image(candidate.name, _HIDDEN if likes is None else f"{likes:,}"),
         headers=public_headers("image/svg+xml; charset=utf-8", _CACHE),

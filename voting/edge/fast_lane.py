@@ -65,21 +65,20 @@ class _Known(msgspec.Struct, frozen=True, gc=False):
     if_none_match: str | None
 
 
-class _OnItsWay:
-    """One request that the lane has taken; its answer waits for those before it."""
+class _OnItsWay(msgspec.Struct, gc=False):
+    """One request that the lane has taken; its answer waits for those before it. Its connection
+    forgets it when it is answered, or lost: so the collector need not see it."""
 
-    __slots__ = ("_connection", "_tap", "wire")
-
-    def __init__(self, connection: "LaneConnection", tap: Tap | None, wire: bytes | None) -> None:
-        self._connection = connection
-        self._tap = tap
-        self.wire = wire
+    connection: "LaneConnection"
+    tap: Tap | None
+    wire: bytes | None = None
 
     def landed(self, cast: Cast) -> None:
         """What became of the like is known."""
-        assert self._tap is not None
-        self.wire = answer_tap(self._connection.lane.edge, self._tap, cast).wire()
-        self._connection.send_answered()
+        connection = self.connection
+        assert self.tap is not None
+        self.wire = answer_tap(connection.lane.edge, self.tap, cast).wire()
+        connection.send_answered()
 
 
 def _read(packed: bytes, peer: str) -> _Known | None:
@@ -204,6 +203,7 @@ class LaneConnection(asyncio.Protocol):
         self._transport = None
         self.lane.connections.discard(self)
         self._held = b""
+        self._on_their_way.clear()
         if self._behind is not None:
             self._behind.connection_lost(exc)
 
@@ -294,7 +294,7 @@ class LaneConnection(asyncio.Protocol):
         if known.route == _LIKE:
             tap = read_tap(edge, body, known.sender)
             if isinstance(tap, Tap):
-                request = _OnItsWay(self, tap, None)
+                request = _OnItsWay(self, tap)
                 self._on_their_way.append(request)
                 edge.metrics.in_lane += 1
                 put_tap(edge, tap, known.sender, request.landed)
@@ -318,7 +318,8 @@ class LaneConnection(asyncio.Protocol):
         """Write the answers that are there and whose turn it is."""
         ours, transport = self._on_their_way, self._transport
         if transport is None or transport.is_closing():
-            return  # the client hung up
+            ours.clear()  # the client hung up
+            return
         while ours and (wire := ours[0].wire) is not None:
             del ours[0]
             transport.write(wire)
@@ -390,7 +391,7 @@ class LaneConnection(asyncio.Protocol):
             most = protocol.BODY_SECONDS_MAX if self._awaits_body else protocol.HEAD_SECONDS_MAX
             if now - self._held_since > most:
                 if self._awaits_body:
-                    transport.write(refusal("late").wire(close=True))
+                    transport.write(refusal("late").wire(b"Connection: close\r\n"))
                 transport.close()
         elif now - self._active_at > protocol.KEEP_ALIVE_SECONDS and (
             self._idle or self._writing_paused

@@ -12,7 +12,7 @@ from voting.ballot import Ballot, Cast, Outcome
 from voting.ballot_box import OnCast
 from voting.campaign import Campaign, Candidate
 from voting.device import DeviceToken
-from voting.edge.answers import Answer, allow, like_answer, overloaded, refusal
+from voting.edge.answers import Answer, allow, like_answer, refusal
 from voting.edge.bodies import CLICK_RULE, decode_like, is_click, read_body
 from voting.edge.origins import allowed_origin, is_allowed
 from voting.edge.parts import EDGE, Edge
@@ -53,56 +53,62 @@ async def take_like(edge: Edge, request: web.Request) -> Answer | web.Response:
 
 def read_tap(edge: Edge, body: bytes, sender: Sender) -> Tap | Answer:
     """What the request asks for, or the answer that refuses it."""
-
-    def refuse(word: str, detail: str | None = None) -> Answer:
-        edge.metrics.problems[word] += 1
-        origin = None if word == "wrong-origin" else allowed_origin(edge, sender)
-        return refusal(word, detail=detail, origin=origin)
-
     try:
         like = decode_like(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as why:
-        return refuse("malformed", str(why)[:200])
+        return _refuse(edge, sender, "malformed", str(why)[:200])
     if not is_click(like.click):
-        return refuse("malformed", CLICK_RULE)
+        return _refuse(edge, sender, "malformed", CLICK_RULE)
     campaign = edge.catalog.campaigns.get(like.campaign)
     if campaign is None:
-        return refuse(edge.catalog.unknown)
+        return _refuse(edge, sender, edge.catalog.unknown)
     origin = sender.origin
     if (
         origin is not None
         and origin not in campaign.origins
         and not is_allowed(edge, sender, campaign)
     ):
-        return refuse("wrong-origin")
+        return _refuse(edge, sender, "wrong-origin")
     token = edge.mint.verify(like.token, campaign, time.time())
     if token is None:
-        return refuse("bad-token")
+        return _refuse(edge, sender, "bad-token")
     candidate = campaign.by_id.get(like.candidate)
     if candidate is None or candidate.withdrawn:
-        return refuse("unknown-candidate")
+        return _refuse(edge, sender, "unknown-candidate")
     return Tap(campaign, candidate, token, like.click, origin)
+
+
+def _refuse(edge: Edge, sender: Sender, word: str, detail: str | None = None) -> Answer:
+    edge.metrics.problems[word] += 1
+    origin = None if word == "wrong-origin" else allowed_origin(edge, sender)
+    return refusal(word, detail=detail, origin=origin)
 
 
 def put_tap(edge: Edge, tap: Tap, sender: Sender, on_cast: OnCast) -> None:
     """Judge one like of a verified device and put it into the ballot box; every route to a like
     ends here."""
-    campaign, token = tap.campaign, tap.token
-    state = _clearly_outside(edge, campaign)
-    if state is not None:
-        on_cast(Cast(state))
+    campaign, token, box = tap.campaign, tap.token, edge.ballot_box
+    now_us = box.store_now_us()
+    # Where no difference of clocks can matter, the store is spared a crowd that comes too late;
+    # near the window's ends its clock decides.
+    window = campaign.window
+    if now_us > window.closes_at_us + _CLOCKS_MAY_DIFFER_US:
+        on_cast(Cast(Outcome.CLOSED))
+        return
+    if now_us < window.opens_at_us - _CLOCKS_MAY_DIFFER_US:
+        on_cast(Cast(Outcome.NOT_OPEN))
         return
     signals = Signals(
-        token_age_seconds=max(0, int(time.time()) - token.issued_at),
+        token_age_seconds=max(0, now_us // 1_000_000 - token.issued_at),
         token_level=token.level,
     )
     ballot = Ballot(
-        candidate=tap.candidate.number,
-        device=edge.pseudonyms.device(token.device_id, campaign.id),
-        prefixes=edge.client_address.prefixes(sender),
-        click=click_hash(tap.click),
+        tap.candidate.number,
+        edge.pseudonyms.device(token.device_id, campaign.id),
+        edge.client_address.prefixes(sender),
+        click_hash(tap.click),
     )
-    edge.ballot_box.put(campaign, ballot, signals, screen(signals), on_cast)
+    box.put(campaign, ballot, signals, screen(signals), on_cast)
 
 
 async def cast_tap(edge: Edge, tap: Tap, sender: Sender) -> Cast:
@@ -121,24 +127,5 @@ async def cast_tap(edge: Edge, tap: Tap, sender: Sender) -> Cast:
 def answer_tap(edge: Edge, tap: Tap, cast: Cast) -> Answer:
     """What the like's client is told."""
     edge.metrics.count(cast)
-    if cast.outcome is Outcome.OVERLOADED:
-        return overloaded(tap.origin)
-    position, campaign = cast.position, tap.campaign
-    receipt = None
-    if position is not None and cast.outcome is not Outcome.REPEATED:
-        receipt = edge.receipts.seal(position, campaign.number)
-    published = edge.board.published(campaign)
-    likes = published.likes(tap.candidate.number, position) if published else None
-    return like_answer(cast, campaign, tap.candidate, likes, receipt, tap.origin)
-
-
-def _clearly_outside(edge: Edge, campaign: Campaign) -> Outcome | None:
-    """CLOSED or NOT_OPEN where no difference of clocks can matter: the store is spared a crowd
-    that comes too late. Near the window's ends its clock decides."""
-    now_us = edge.ballot_box.store_now_us()
-    window = campaign.window
-    if now_us > window.closes_at_us + _CLOCKS_MAY_DIFFER_US:
-        return Outcome.CLOSED
-    if now_us < window.opens_at_us - _CLOCKS_MAY_DIFFER_US:
-        return Outcome.NOT_OPEN
-    return None
+    likes = edge.board.likes(tap.campaign, tap.candidate.number, cast.position)
+    return like_answer(cast, tap.campaign, tap.candidate, likes, tap.origin)

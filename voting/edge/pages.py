@@ -70,13 +70,12 @@ async def get_card(request: web.Request) -> web.Response:
     if token is not None:
         with contextlib.suppress(StoreDown):  # the card can still be shown
             liked = candidate.id in (await device_state(edge, campaign, token))[0]
-    published = edge.board.published(campaign)
     # Only our own words come back out of the query.
     message = _SAID.get(request.query.get("said", ""))
     text = _templates.get_template("card.html").render(
         campaign=campaign,
         candidate=candidate,
-        likes=published.likes(candidate.number, None) if published else None,
+        likes=edge.board.likes(campaign, candidate.number, None),
         click=secrets.token_urlsafe(16),
         liked=liked,
         message=message,
