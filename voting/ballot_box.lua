@@ -12,8 +12,8 @@
 -- ARGV
 --   1 plan       packed: the campaign's rules and the day, PLAN below
 --   2 replid     replication id that the server had when the caller connected
---   then for n ballots: n devices, n networks, n candidates (decimal), n bodies (a vote's bytes
---   up to its verdict)
+--   3 ballots    of n votes the bytes up to the verdict, back to back: one argument, for each one
+--                costs the server an object, a copy and a string more
 -- Answer: status u8, now u64 (microseconds); then, if status is CAST, per ballot ANSWER.
 --
 -- Order of judgement: the same click again, the window, repeat, quotas, limits, verdict. What does
@@ -51,6 +51,7 @@ local HEADER = '>BBHHI4I8I8HH'
 local ANSWER = '>BHI4HI8'
 local NO_QUOTA, QUOTA_MAX = 65535, 65534
 local EPOCH_MAX = 65535
+local BODY = 56         -- bytes of a vote up to its verdict
 local LIKE = 15         -- bytes of one like in a device-day record
 local FIRST_LIKE = 9    -- where the first one starts
 local GRACE_US = 15 * 60 * 1000000
@@ -109,8 +110,13 @@ local function cast(keys, args)
   if now < day_starts or now >= day_ends then return pack('>BI8', WRONG_DAY, now) end
   local state = (now >= closes and CLOSED) or (now < opens and NOT_OPEN) or (paused == 1 and PAUSED)
 
-  local n = (#args - 2) / 4
-  local device_at, network_at, candidate_at, body_at = 2, 2 + n, 2 + 2 * n, 2 + 3 * n
+  local ballots = args[3]
+  local n = #ballots / BODY
+  local devices, networks = {}, {}
+  for i = 1, n do
+    local at = (i - 1) * BODY
+    devices[i], networks[i] = sub(ballots, at + 1, at + 8), sub(ballots, at + 9, at + 16)
+  end
 
   -- Read everything that the batch touches, each kind with one command.
   local head = call('HMGET', keys[1], 'replid', 'epoch', 'seq')
@@ -132,16 +138,16 @@ local function cast(keys, args)
   local first_seq = seq + 1
 
   local records = {}
-  local found = call('HMGET', keys[4], unpack(args, device_at + 1, device_at + n))
-  for i = 1, n do records[args[device_at + i]] = found[i] or '' end
+  local found = call('HMGET', keys[4], unpack(devices))
+  for i = 1, n do records[devices[i]] = found[i] or '' end
   local yesterday
   if now < day_starts + GRACE_US then
-    yesterday = call('HMGET', keys[5], unpack(args, device_at + 1, device_at + n))
+    yesterday = call('HMGET', keys[5], unpack(devices))
   end
   local near, far = {}, {}
-  found = call('HMGET', keys[6], unpack(args, network_at + 1, network_at + n))
+  found = call('HMGET', keys[6], unpack(networks))
   for i = 1, n do
-    local network = args[network_at + i]
+    local network = networks[i]
     if not near[network] then
       if found[i] then
         near[network], far[network] = unpack_struct('>I8I8', found[i])
@@ -153,11 +159,12 @@ local function cast(keys, args)
   local life
   if per_life > 0 then
     life = {}
-    found = call('HMGET', keys[7], unpack(args, device_at + 1, device_at + n))
-    for i = 1, n do life[args[device_at + i]] = tonumber(found[i]) or 0 end
+    found = call('HMGET', keys[7], unpack(devices))
+    for i = 1, n do life[devices[i]] = tonumber(found[i]) or 0 end
   end
 
-  local answers, votes = {}, {}
+  local answers, votes, votes_made = {}, {}, 0
+  local numbers = {}  -- candidate as it lies in a ballot -> in decimal, as the tally's fields say
   local touched_devices, touched_networks = {}, {}
   local tally_fields, tally_deltas = {}, {}
   local refusals, refusal_counts = {}, {}
@@ -182,9 +189,15 @@ local function cast(keys, args)
   end
 
   for i = 1, n do
-    local device, network = args[device_at + i], args[network_at + i]
-    local number, body = args[candidate_at + i], args[body_at + i]
+    local device, network = devices[i], networks[i]
+    local body = sub(ballots, (i - 1) * BODY + 1, i * BODY)
     local candidate, click = sub(body, 25, 26), sub(body, 27, 32)
+    local number = numbers[candidate]
+    if not number then
+      local high, low = byte(candidate, 1, 2)
+      number = tostring(high * 256 + low)
+      numbers[candidate] = number
+    end
     local record = records[device]
     local liked = (per_day > 0) and candidates_in(record, per_candidate, per_day) or 0
     local outcome, wait_us = nil, 0
@@ -248,7 +261,9 @@ local function cast(keys, args)
             near[network], far[network] = near_next, far_next
             touched_networks[network] = true
             if life then life[device] = life[device] + 1 end
-            votes[#votes + 1] = body .. ((outcome == COUNTED) and COUNT_BYTE or HOLD_BYTE)
+            votes[2 * votes_made + 1] = body
+            votes[2 * votes_made + 2] = (outcome == COUNTED) and COUNT_BYTE or HOLD_BYTE
+            votes_made = votes_made + 1
             add_to_tally((outcome == COUNTED) and number or ('h' .. number))
           end
         end
@@ -269,20 +284,20 @@ local function cast(keys, args)
   end
 
   -- Write: the journal first, then what it implies.
-  if #votes > 0 or #refusals > 0 then
+  if votes_made > 0 or #refusals > 0 then
     for i, key in ipairs(refusals) do
       refusals[i] = key .. pack('>H', refusal_counts[key])
     end
     call('XADD', keys[2], epoch .. '-*', 'e',
-      pack(HEADER, layout, shard, epoch, campaign, day, now, first_seq, #votes, #refusals)
+      pack(HEADER, layout, shard, epoch, campaign, day, now, first_seq, votes_made, #refusals)
       .. concat(votes) .. concat(refusals))
     if new_epoch then
       call('HSET', keys[1], 'replid', replid, 'epoch', epoch, 'seq', seq)
-    elseif #votes > 0 then
+    elseif votes_made > 0 then
       call('HSET', keys[1], 'seq', seq)
     end
     local pairs_out, m = {}, 0
-    if #votes > 0 then
+    if votes_made > 0 then
       for device in pairs(touched_devices) do
         pairs_out[m + 1], pairs_out[m + 2] = device, records[device]
         m = m + 2

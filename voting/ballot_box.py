@@ -210,23 +210,17 @@ class _Queue:
             self._refresh_plan()
             day = self._day.date
             networks_of = box._pseudonyms.networks
-            devices, networks, candidates, bodies = [], [], [], []
+            bodies = []
             for waiting in batch:
                 ballot = waiting.ballot
                 network, wide = networks_of(ballot.prefixes, day)
-                devices.append(ballot.device)
-                networks.append(network)
-                candidates.append(ballot.candidate)
                 bodies.append(
                     journal.pack_body(ballot, network, wide, waiting.signals, waiting.verdict)
                 )
             box._line.call(
                 *self._head,
                 box._line.replid,
-                *devices,
-                *networks,
-                *candidates,
-                *bodies,
+                b"".join(bodies),
                 on_reply=partial(self._landed, batch, time.monotonic()),
             )
         except StoreDown:

@@ -194,10 +194,7 @@ def cast(store, campaign, taps, now_us, server, known_replid, challenges):
             journal.life_key(0, campaign.id),
             ballot_box._pack_plan(campaign, day, 0, 0, challenges),
             known_replid,
-            *(tap.device for tap in taps),
-            *(tap.network for tap in taps),
-            *(tap.candidate for tap in taps),
-            *bodies,
+            b"".join(bodies),
         )
         _, reply = pipeline.execute()
     status, at_us = ballot_box._ANSWERED.unpack_from(reply)

@@ -36,3 +36,10 @@ def test_outcomes_numbers_are_the_functions():
     assert {o.value for o in REFUSALS} == {4, 6, 7}
     assert [Outcome.CLOSED.value, Outcome.NOT_OPEN.value, Outcome.PAUSED.value] == [8, 9, 10]
     assert Outcome.CLICK_REUSED.value == 11
+
+
+def test_a_ballots_bytes_are_as_many_as_the_function_reads():
+    from voting import journal
+    from voting.ballot_box import LIBRARY
+
+    assert f"local BODY = {journal._BODY.size} " in LIBRARY
