@@ -90,11 +90,14 @@ local function candidates_in(record, per_candidate, per_day)
   return n
 end
 
--- antifraud.limits.take: admitted, next_free afterwards.
+-- antifraud.limits.take: admitted, next_free afterwards. Compared, for a call of min or max costs
+-- as much as all the rest of it.
 local function take(interval, window, next_free, now)
-  local start = min(max(next_free, now), now + window)
-  if start + interval > now + window then return false, start end
-  return true, start + interval
+  local start, latest = next_free, now + window
+  if start < now then start = now elseif start > latest then start = latest end
+  local after = start + interval
+  if after > latest then return false, start end
+  return true, after
 end
 
 local function cast(keys, args)
@@ -199,11 +202,12 @@ local function cast(keys, args)
       numbers[candidate] = number
     end
     local record = records[device]
-    local liked = (per_day > 0) and candidates_in(record, per_candidate, per_day) or 0
+    local known = record ~= ''
+    local liked = (known and per_day > 0) and candidates_in(record, per_candidate, per_day) or 0
     local outcome, wait_us = nil, 0
     local answer_epoch, answer_seq = 0, 0
 
-    local source, at = record, like_of_click(record, click)
+    local source, at = record, known and like_of_click(record, click)
     if not at and yesterday and yesterday[i] then
       source = yesterday[i]
       at = like_of_click(source, click)
@@ -213,15 +217,15 @@ local function cast(keys, args)
     elseif state then
       outcome = state
     else
-      local mine, last = likes_for(record, candidate)
+      local mine, last = 0, nil
+      if known then mine, last = likes_for(record, candidate) end
       if mine >= per_candidate then
         outcome, source, at = REPEATED, record, last
       elseif (per_day > 0 and mine == 0 and liked >= per_day)
         or (life and life[device] >= per_life) then
         outcome = QUOTA_SPENT
       else
-        local next_free = 0
-        if record ~= '' then next_free = unpack_struct('>I8', record) end
+        local next_free = known and unpack_struct('>I8', record) or 0
         local device_ok, far_ok, near_ok, far_next, near_next
         device_ok, next_free = take(device_interval, device_window, next_free, now)
         far_ok, far_next = take(far_interval, far_window, far[network], now)
@@ -254,8 +258,8 @@ local function cast(keys, args)
           if outcome == COUNTED or outcome == HELD then
             seq = seq + 1
             answer_epoch, answer_seq = epoch, seq
-            local like = candidate .. click .. pack('>HI5', epoch, seq)
-            records[device] = pack('>I8', next_free) .. sub(record, FIRST_LIKE) .. like
+            records[device] = pack('>I8', next_free) .. sub(record, FIRST_LIKE)
+              .. sub(body, 25, 32) .. pack('>HI5', epoch, seq)
             touched_devices[device] = true
             if mine == 0 then liked = liked + 1 end
             near[network], far[network] = near_next, far_next
