@@ -3,6 +3,7 @@
 The life of one vote, as a map of this package:
 
     widget/          tap; the card shows the new count at once and rolls back if refused
+    edge/fast_lane   the hot requests straight from their bytes; all others go to aiohttp
     edge/likes.py    bytes -> Ballot; token verified
     (antifraud)      Signals -> Verdict: a partial score with reasons
     ballot_box.py    ballots gather into micro-batches, one call of the function each

@@ -90,7 +90,7 @@ class Settings(BaseSettings):
     fast_lane: Literal["on", "off"] = Field(
         default="on",
         description="Whether hot requests are answered straight from their bytes; off leaves "
-        "aiohttp alone, with the same answers at some three times the cost.",
+        "aiohttp alone, with the same answers at about twice the cost.",
     )
     store_timeout_ms: int = Field(
         default=2_000,
