@@ -15,29 +15,48 @@ ZIPF_EXPONENT = 0.9
 ORIGIN = "https://www.example.cn"
 """Of the portal whose page the likes come from; the campaign of a load run allows it."""
 
+HOST = "likes.example.cn"
+
 _AT_ONCE = 1_000
 """Devices that are busy at any moment: one device's likes do not come in a row."""
 
+_AGENT = (
+    "User-Agent: Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) "
+    "Chrome/138.0.0.0 Mobile Safari/537.36\r\n"
+)
 # As Chrome on a phone sends it from the portal's page: text/plain needs no preflight.
 _HEAD = (
-    "POST /v1/likes HTTP/1.1\r\n"
-    "Host: likes.example.cn\r\n"
+    "POST {path} HTTP/1.1\r\n"
+    "Host: {host}\r\n"
     "Connection: keep-alive\r\n"
     "Content-Length: {length}\r\n"
     'sec-ch-ua-platform: "Android"\r\n'
-    "User-Agent: Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) "
-    "Chrome/138.0.0.0 Mobile Safari/537.36\r\n"
+    f"{_AGENT}"
     'sec-ch-ua: "Chromium";v="138", "Not)A;Brand";v="24"\r\n'
     "Content-Type: text/plain;charset=UTF-8\r\n"
     "sec-ch-ua-mobile: ?1\r\n"
     "Accept: */*\r\n"
-    f"Origin: {ORIGIN}\r\n"
+    "Origin: {origin}\r\n"
     "Sec-Fetch-Site: cross-site\r\n"
     "Sec-Fetch-Mode: cors\r\n"
-    f"Referer: {ORIGIN}/\r\n"
+    "Referer: {origin}/\r\n"
     "Accept-Encoding: gzip, deflate, br\r\n"
     "Accept-Language: zh-CN,zh;q=0.9\r\n"
     "X-Forwarded-For: {address}\r\n"
+    "\r\n"
+)
+_GET = (
+    "GET {path} HTTP/1.1\r\n"
+    "Host: {host}\r\n"
+    "Connection: keep-alive\r\n"
+    "User-Agent: Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) "
+    "Chrome/138.0.0.0 Mobile Safari/537.36\r\n"
+    "Accept: */*\r\n"
+    "Origin: {origin}\r\n"
+    "Referer: {origin}/\r\n"
+    "Accept-Encoding: gzip, deflate, br\r\n"
+    "Accept-Language: zh-CN,zh;q=0.9\r\n"
+    "{more}"
     "\r\n"
 )
 _BODY = '{{"token":"{token}","campaign":"{campaign}","candidate":"{candidate}","click":"{click}"}}'
@@ -94,10 +113,52 @@ def address_of(device: int, seed: int) -> str:
     return f"11.{drawn >> 16}.{drawn >> 8 & 255}.{drawn & 255}"
 
 
-def build_request(campaign: str, candidate: str, token: str, click: str, address: str) -> bytes:
-    """The bytes of one like; some 800 with the token of the service."""
+def build_post(
+    path: str, body: str, address: str, *, host: str = HOST, origin: str = ORIGIN
+) -> bytes:
+    """A browser's POST from a portal's page."""
+    head = _HEAD.format(
+        path=path, length=len(body.encode()), address=address, host=host, origin=origin
+    )
+    return (head + body).encode()
+
+
+def build_get(path: str, address: str, *, host: str = HOST, etag: str | None = None) -> bytes:
+    """A GET of public data; with `etag` of data that is known already."""
+    known = "" if etag is None else f"If-None-Match: {etag}\r\n"
+    return (
+        f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: keep-alive\r\n{_AGENT}"
+        f"Accept: */*\r\nAccept-Encoding: gzip, deflate, br\r\nAccept-Language: zh-CN,zh;q=0.9\r\n"
+        f"X-Forwarded-For: {address}\r\n{known}\r\n"
+    ).encode()
+
+
+def build_post(path: str, body: str, address: str, host: str = HOST, origin: str = ORIGIN) -> bytes:
+    """The bytes of a POST as a page sends it."""
+    length = len(body.encode())
+    head = _HEAD.format(path=path, host=host, origin=origin, length=length, address=address)
+    return (head + body).encode()
+
+
+def build_get(path: str, host: str = HOST, origin: str = ORIGIN, etag: str = "") -> bytes:
+    """The bytes of a GET as a page sends it; with an ETag it asks for what is newer."""
+    more = f"If-None-Match: {etag}\r\n" if etag else ""
+    return _GET.format(path=path, host=host, origin=origin, more=more).encode()
+
+
+def build_request(
+    campaign: str,
+    candidate: str,
+    token: str,
+    click: str,
+    address: str,
+    host: str = HOST,
+    origin: str = ORIGIN,
+) -> bytes:
+    """The bytes of one like; some 800 with the token of the service. The body ends with the
+    click."""
     body = _BODY.format(token=token, campaign=campaign, candidate=candidate, click=click)
-    return (_HEAD.format(length=len(body.encode()), address=address) + body).encode()
+    return build_post("/v1/likes", body, address, host, origin)
 
 
 def build_requests(
@@ -107,6 +168,8 @@ def build_requests(
     candidates: Sequence[str],
     tokens: Sequence[str],
     seed: int,
+    host: str = HOST,
+    origin: str = ORIGIN,
 ) -> Iterator[bytes]:
     """The bytes of these likes, each with a click id of its own."""
     for number, (device, candidate) in enumerate(likes):
@@ -116,4 +179,6 @@ def build_requests(
             tokens[device],
             f"{seed:08x}-{number:08d}",
             address_of(device, seed),
+            host=host,
+            origin=origin,
         )
