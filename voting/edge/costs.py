@@ -1,0 +1,252 @@
+"""Where the microseconds of one like go in this process.
+
+    python -m voting.edge.costs
+
+Runs the fast lane over a store that answers at once and a network that swallows, and times each
+step by itself over a batch of 64, the fastest of many rounds. What a like costs beyond the sum is
+the event loop's and the kernel's (`make bench` measures the whole, from outside). Known weakness:
+the caches of a loop this small stay warm; under load each step takes up to half more.
+"""
+
+import asyncio
+import functools
+import ipaddress
+import tempfile
+import time
+import timeit
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+from zoneinfo import ZoneInfo
+
+from voting import ballot_box
+from voting.ballot_box import BallotBox
+from voting.campaign import Campaign, Candidate, Rules, VotingWindow
+from voting.device import Mint
+from voting.edge import fast_lane
+from voting.edge.board import Board, Published
+from voting.edge.client_address import ClientAddress
+from voting.edge.encoded import EncodedCandidates
+from voting.edge.heads import HEAD_END
+from voting.edge.likes import Tap, answer_tap, put_tap, read_tap
+from voting.edge.live_catalog import LiveCatalog
+from voting.edge.metrics import EdgeMetrics
+from voting.edge.parts import Edge
+from voting.edge.sender import Sender
+from voting.keys import Keys
+from voting.pseudonyms import Pseudonyms
+from voting.receipt import Receipts
+from voting.settings import load_settings
+from voting.store_line import OnReply, StoreLine, Word
+
+BATCH = 64
+_ROUNDS = 30
+_PEER = "127.0.0.1"
+_ORIGIN = "https://www.example.cn"
+_HEAD = (
+    "POST /v1/likes HTTP/1.1\r\nHost: likes.example.cn\r\nConnection: keep-alive\r\n"
+    "Content-Length: {length}\r\n"
+    "User-Agent: Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) "
+    "Chrome/138.0.0.0 Mobile Safari/537.36\r\n"
+    "Content-Type: text/plain;charset=UTF-8\r\nAccept: */*\r\n"
+    f"Origin: {_ORIGIN}\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: cors\r\n"
+    f"Referer: {_ORIGIN}/\r\nAccept-Encoding: gzip, deflate, br\r\n"
+    "Accept-Language: zh-CN,zh;q=0.9\r\nX-Forwarded-For: {address}\r\n\r\n"
+)
+
+
+class Step(NamedTuple):
+    """One row of the table."""
+
+    name: str
+    microseconds: float
+    """Per like."""
+
+
+class _Line:
+    """A store that counts every ballot, when it is told to."""
+
+    connected = True
+    replid = b"0" * 40
+
+    def __init__(self) -> None:
+        self.words: tuple[Word, ...] = ()
+        self._on_reply: OnReply | None = None
+
+    def call(self, *words: Word, on_reply: OnReply) -> None:
+        self.words, self._on_reply = words, on_reply
+
+    def answer(self) -> None:
+        assert self._on_reply is not None
+        now_us = time.time_ns() // 1000
+        self._on_reply(
+            ballot_box._ANSWERED.pack(ballot_box._CAST, now_us)
+            + b"".join(ballot_box._ANSWER.pack(1, 9, 0, 1, seq) for seq in range(1, BATCH + 1))
+        )
+
+
+class _Catalog:
+    """One campaign that never changes."""
+
+    unknown = "unknown-campaign"
+
+    def __init__(self, campaign: Campaign) -> None:
+        self.campaigns = {campaign.id: campaign}
+
+
+class Network:
+    """A connection's other end: counts what is written."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+
+    def get_extra_info(self, _: str) -> tuple[str, int]:
+        return _PEER, 1
+
+    def is_closing(self) -> bool:
+        return False
+
+    def write(self, wire: bytes) -> None:
+        self.written.append(wire)
+
+
+async def measure(rounds: int = _ROUNDS) -> list[Step]:
+    """All steps, in the order of a like's life."""
+    now = datetime.now(UTC)
+    campaign = Campaign(
+        1,
+        "spring",
+        "",
+        VotingWindow(now - timedelta(days=1), now + timedelta(days=2), ZoneInfo("Asia/Shanghai")),
+        Rules(candidates_per_day=10),
+        origins=(_ORIGIN,),
+        candidates=tuple(
+            Candidate(number, f"c{number:03}", "", "", "", "", "", "") for number in range(1, 745)
+        ),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        keys = Keys.load_or_make(Path(folder) / "keys.json")
+    pseudonyms = Pseudonyms(keys)
+    pseudonyms.learn_days({campaign.window.day_at(time.time_ns() // 1000).date: bytes(32)})
+    line = _Line()
+    box = BallotBox(cast(StoreLine, line), pseudonyms, Receipts(keys))
+    catalog = cast(LiveCatalog, _Catalog(campaign))
+    board = Board(catalog, box)
+    counts = dict.fromkeys(range(1, 745), 1_000)
+    board._publish(campaign, None, lambda: Published(0, 0, 0, counts, b"", ""))
+    edge = Edge(
+        settings=load_settings(_env_file=None),
+        catalog=catalog,
+        board=board,
+        ballot_box=box,
+        mint=Mint(keys),
+        pseudonyms=pseudonyms,
+        receipts=Receipts(keys),
+        client_address=ClientAddress((ipaddress.ip_network("127.0.0.0/8"),)),
+        encoded_candidates=EncodedCandidates(),
+        metrics=EdgeMetrics(),
+    )
+    requests = []
+    for number in range(BATCH):
+        token = edge.mint.issue(campaign, time.time())
+        body = (
+            f'{{"token":"{token}","campaign":"spring","candidate":"c{number * 7 + 1:03}",'
+            f'"click":"00000001-{number:08}"}}'
+        )
+        head = _HEAD.format(length=len(body), address=f"11.22.33.{number}")
+        requests.append((head.encode(), body.encode()))
+    return _measure_steps(edge, line, requests, rounds)
+
+
+def _measure_steps(
+    edge: Edge, line: _Line, requests: list[tuple[bytes, bytes]], rounds: int
+) -> list[Step]:
+    heads, bodies = zip(*requests, strict=True)
+    whole = [head + body for head, body in requests]
+    box = edge.ballot_box
+
+    def per_like(name: str, run: Callable[[], Any]) -> Step:
+        run()
+        return Step(name, min(timeit.repeat(run, number=1, repeat=rounds)) / BATCH * 1e6)
+
+    lane = fast_lane.FastLane(edge, cast(Any, None), connections_max=BATCH)
+    known = functools.lru_cache(BATCH)(fast_lane._read)
+    senders = [cast(Any, fast_lane._read(head, _PEER)).sender for head in heads]
+    connections = [lane() for _ in whole]
+    networks = [Network() for _ in whole]
+    for connection, network in zip(connections, networks, strict=True):
+        connection.connection_made(cast(Any, network))
+
+    def judged(pairs: list[tuple[Tap, Sender]]) -> None:
+        for tap, sender in pairs:
+            put_tap(edge, tap, sender, lambda _: None)
+        box.waiting = 0
+        queue = box._queues["spring"]
+        queue._gathering.clear()
+        queue._busy = True
+
+    taps = [cast(Tap, read_tap(edge, body, s)) for body, s in zip(bodies, senders, strict=True)]
+    pairs = list(zip(taps, senders, strict=True))
+    steps = [
+        per_like("head, unknown", lambda: [fast_lane._read(head, _PEER) for head in heads]),
+        per_like(
+            "framed, head known",
+            lambda: [known(one[: one.find(HEAD_END) + len(HEAD_END)], _PEER) for one in whole],
+        ),
+        per_like(
+            "body, token (known), campaign, candidate",
+            lambda: [read_tap(edge, body, s) for body, s in zip(bodies, senders, strict=True)],
+        ),
+        per_like("token, unknown", lambda: [edge.mint._read(t) for t in _tokens(bodies)]),
+        per_like("signals, judging, ballot", lambda: judged(pairs)),
+    ]
+    queue = box._queues["spring"]
+
+    def all_in_process() -> None:
+        for connection, one in zip(connections, whole, strict=True):
+            connection.data_received(one)
+        queue._send()
+        line.answer()
+
+    casts: list[Any] = []
+    for tap, sender in pairs:
+        put_tap(edge, tap, sender, casts.append)
+    waiting = list(queue._gathering)
+
+    def send() -> None:
+        queue._gathering.extend(waiting)
+        queue._send()
+
+    steps.append(per_like("batch packed and sent", send))
+
+    def land() -> None:
+        line.answer()
+        box.waiting = 0
+        queue._busy = True
+
+    steps.append(per_like("answers read, receipts sealed", land))
+    landed = list(zip(taps, casts[:BATCH], strict=True))
+    answers = [answer_tap(edge, tap, each) for tap, each in landed]
+    steps += [
+        per_like("answer", lambda: [answer_tap(edge, tap, each) for tap, each in landed]),
+        per_like("answer's bytes", lambda: [answer.wire() for answer in answers]),
+        per_like("all of it in the lane, heads and tokens known", all_in_process),
+    ]
+    statuses = {wire[9:12] for network in networks for wire in network.written}
+    if statuses != {b"201"}:
+        raise AssertionError(f"not every like was counted: {statuses}")
+    return steps
+
+
+def _tokens(bodies: tuple[bytes, ...]) -> list[str]:
+    return [body[10:62].decode() for body in bodies]
+
+
+def main() -> None:
+    for step in asyncio.run(measure()):
+        print(f"{step.name:<48}{step.microseconds:7.2f} us")
+
+
+if __name__ == "__main__":
+    main()
