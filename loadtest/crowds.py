@@ -49,8 +49,7 @@ _GET = (
     "GET {path} HTTP/1.1\r\n"
     "Host: {host}\r\n"
     "Connection: keep-alive\r\n"
-    "User-Agent: Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) "
-    "Chrome/138.0.0.0 Mobile Safari/537.36\r\n"
+    f"{_AGENT}"
     "Accept: */*\r\n"
     "Origin: {origin}\r\n"
     "Referer: {origin}/\r\n"
@@ -113,26 +112,6 @@ def address_of(device: int, seed: int) -> str:
     return f"11.{drawn >> 16}.{drawn >> 8 & 255}.{drawn & 255}"
 
 
-def build_post(
-    path: str, body: str, address: str, *, host: str = HOST, origin: str = ORIGIN
-) -> bytes:
-    """A browser's POST from a portal's page."""
-    head = _HEAD.format(
-        path=path, length=len(body.encode()), address=address, host=host, origin=origin
-    )
-    return (head + body).encode()
-
-
-def build_get(path: str, address: str, *, host: str = HOST, etag: str | None = None) -> bytes:
-    """A GET of public data; with `etag` of data that is known already."""
-    known = "" if etag is None else f"If-None-Match: {etag}\r\n"
-    return (
-        f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: keep-alive\r\n{_AGENT}"
-        f"Accept: */*\r\nAccept-Encoding: gzip, deflate, br\r\nAccept-Language: zh-CN,zh;q=0.9\r\n"
-        f"X-Forwarded-For: {address}\r\n{known}\r\n"
-    ).encode()
-
-
 def build_post(path: str, body: str, address: str, host: str = HOST, origin: str = ORIGIN) -> bytes:
     """The bytes of a POST as a page sends it."""
     length = len(body.encode())
@@ -159,6 +138,11 @@ def build_request(
     click."""
     body = _BODY.format(token=token, campaign=campaign, candidate=candidate, click=click)
     return build_post("/v1/likes", body, address, host, origin)
+
+
+def with_another_click(request: bytes) -> bytes:
+    """The same like by another click: ids end in -NNNNNNNN, and here in rNNNNNNNN."""
+    return request[:-11] + b"r" + request[-10:]
 
 
 def build_requests(

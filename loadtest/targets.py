@@ -6,8 +6,8 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 
-class TargetError(ValueError):
-    """A target that load must not go to, or that does not answer as the service would."""
+class CannotLoad(ValueError):
+    """A load test that must not or cannot begin; its text says why, in a line."""
 
 
 class Target(NamedTuple):
@@ -22,7 +22,7 @@ class Target(NamedTuple):
 
 
 def read_target(url: str, allow: list[str]) -> Target:
-    """The target that a URL means; TargetError before a byte is sent where load must not go there.
+    """The target that a URL means; CannotLoad before a byte is sent where load must not go there.
 
     A name counts as loopback only if every address that it has is; another host must be named in
     `allow` as it stands in the URL.
@@ -31,21 +31,21 @@ def read_target(url: str, allow: list[str]) -> Target:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port or 80
     except ValueError as why:
-        raise TargetError(f"{url}: {why}") from None
+        raise CannotLoad(f"{url}: {why}") from None
     if parts.scheme == "https":
-        raise TargetError(f"{url}: no TLS here; load a plain http:// address behind it")
+        raise CannotLoad(f"{url}: no TLS here; load a plain http:// address behind it")
     if parts.scheme != "http" or not host:
-        raise TargetError(f"{url}: a target is http://HOST[:PORT]")
+        raise CannotLoad(f"{url}: a target is http://HOST[:PORT]")
     if parts.path not in ("", "/") or parts.query or parts.fragment or parts.username:
-        raise TargetError(f"{url}: a target has no path: http://HOST[:PORT]")
+        raise CannotLoad(f"{url}: a target has no path: http://HOST[:PORT]")
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as why:
-        raise TargetError(f"{host}: {why.strerror}") from None
+        raise CannotLoad(f"{host}: {why.strerror}") from None
     addresses = [str(each[4][0]) for each in found]
     loopback = all(ipaddress.ip_address(address).is_loopback for address in addresses)
     if not loopback and host not in [name.strip("[]").lower() for name in allow]:
-        raise TargetError(
+        raise CannotLoad(
             f"{host} is not loopback: load goes elsewhere only with --allow {host}, and only where "
             "you may put it"
         )
@@ -57,4 +57,4 @@ def read_target(url: str, allow: list[str]) -> Target:
         return Target(
             f"http://{parts.netloc}", parts.netloc, address, port, None if loopback else address
         )
-    raise TargetError(f"nobody listens at {url}")
+    raise CannotLoad(f"nobody listens at {url}")

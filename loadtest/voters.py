@@ -1,6 +1,7 @@
 """Voters: a lean load generator for POST /v1/likes, in a process of its own.
 
     python -m loadtest.voters < order.json > report.json
+    python -m loadtest.voters --in-step     says "ready" and begins at the next line of stdin
 
 Closed loop: every connection sends the next like as soon as it has the answer to the last one;
 that finds out how much a server can do. Open loop: the moments of sending are fixed beforehand
@@ -9,15 +10,17 @@ that stalls is not let off by a generator that waits politely; that finds out ho
 
 One request at a time on a connection, prebuilt bytes, an answer read no further than its status
 and length: about 15 us of CPU per like on a machine where aiohttp's answer costs 100. The report
-says what it was. Loopback only.
+says what it was. Loopback only, unless the order allows another host by name.
 """
 
 import asyncio
 import collections
 import contextlib
+import ipaddress
 import itertools
 import math
 import random
+import signal
 import sys
 import time
 from array import array
@@ -28,7 +31,19 @@ from typing import cast
 import msgspec
 import uvloop
 
-from loadtest.crowds import build_requests, plan_likes
+from loadtest.crowds import (
+    HOST,
+    ORIGIN,
+    address_of,
+    build_get,
+    build_post,
+    build_request,
+    build_requests,
+    plan_likes,
+    with_another_click,
+)
+from loadtest.histograms import fold
+from loadtest.mixes import KINDS, OVERLOADED
 from loadtest.processes import Clock
 
 _HEAD_BYTES_MAX = 16_384
@@ -36,7 +51,12 @@ _DRAIN_SECONDS_MAX = 5.0
 _TICK_SECONDS = 0.001
 _RECONNECTS_MAX = 1_000
 _CONNECT_AT_ONCE = 64
-_LOOPBACK = ("127.0.0.1", "::1")
+_KINDS = tuple(KINDS)
+_NUMBER = {kind: number for number, kind in enumerate(KINDS)}
+_LIKES, _AGAIN, _COUNTS = map(_NUMBER.__getitem__, ("likes", "again", "counts"))
+_MADE_LATE = ("repeats", "again", "counts")
+_REPEATS_HELD = 4_096
+"""Acknowledged likes that wait to be repeated."""
 
 
 class Order(msgspec.Struct, forbid_unknown_fields=True):
@@ -62,8 +82,34 @@ class Order(msgspec.Struct, forbid_unknown_fields=True):
     """Not measured."""
     seconds: float = 5.0
     """Measured, or less if the requests are used up before."""
+    mix: dict[str, float] = msgspec.field(default_factory=lambda: {"likes": 1.0})
+    """Kind of request, out of loadtest.mixes -> its weight."""
+    rate_to_per_second: float | None = None
+    """Open loop: the rate goes evenly from rate_per_second to this one over the measured time."""
+    allowed: str | None = None
+    """A host beyond loopback that its operator has named."""
+    host_header: str = HOST
+    origin: str = ORIGIN
     watched: dict[str, list[int]] = {}
     """Group -> pids whose CPU time is read when the measuring begins and when it ends."""
+
+
+class KindReport(msgspec.Struct):
+    """What was measured of one kind of request."""
+
+    statuses: dict[int, int]
+    histogram: str
+    """HDR, microseconds, encoded."""
+
+
+class SecondReport(msgspec.Struct):
+    """One second of intended moments."""
+
+    answers: int
+    refused: int
+    """503."""
+    unexpected: int
+    histogram: str
 
 
 class Report(msgspec.Struct):
@@ -91,6 +137,15 @@ class Report(msgspec.Struct):
     """Likes answered with 201 per candidate, over the whole run."""
     lost: int = 0
     """Requests whose connection ended before their answer, or that had none at the end."""
+    kinds: dict[str, KindReport] = {}
+    seconds: dict[int, SecondReport] = {}
+    """Whole second since the measuring began -> what was sent in it."""
+    own_busy: float = 0
+    """Share of the measured time that this process was on a core."""
+    send_lag_p99_ms: float = 0
+    """Open loop: actual less intended moment where a connection was free; this generator's own
+    delay. Its clock ticks once a millisecond, so about 1 is the best that there is."""
+    interrupted: bool = False
 
     @property
     def per_second(self) -> float:
@@ -145,6 +200,22 @@ def poisson_times(rate_per_second: float, seconds: float, seed: int) -> "array[f
     return times
 
 
+def ramp_times(first: float, last: float, seconds: float, seed: int) -> "array[float]":
+    """The same with a rate that goes evenly from `first` to `last`."""
+    if first == last:
+        return poisson_times(first, seconds, seed)
+    total = (first + last) / 2 * seconds
+    slope = (last - first) / seconds
+    # Unit arrivals, moved to where the expected number so far is theirs.
+    return array(
+        "d",
+        (
+            min(seconds, 2 * n / (first + math.sqrt(first * first + 2 * slope * n)))
+            for n in poisson_times(1, total, seed)
+        ),
+    )
+
+
 class _Voter(asyncio.Protocol):
     """One connection."""
 
@@ -162,7 +233,7 @@ class _Voter(asyncio.Protocol):
     def send(self, request: int, due: float) -> None:
         self.request, self.due = request, due
         assert self.transport is not None
-        self.transport.write(self._run.requests[request])
+        self.transport.write(self._run.requests[request] or self._run.made_now(request))
 
     def data_received(self, data: bytes) -> None:
         if self._held:
@@ -181,7 +252,7 @@ class _Voter(asyncio.Protocol):
             self.transport.abort()
             return
         self._held = b""
-        self._run.answered(self, status)
+        self._run.answered(self, status, data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
@@ -192,50 +263,21 @@ class _Run:
     """One order carried out."""
 
     def __init__(self, order: Order) -> None:
-        if order.host not in _LOOPBACK:
+        if order.host != order.allowed and not ipaddress.ip_address(order.host).is_loopback:
             raise ValueError(f"{order.host} is not loopback: load goes nowhere else")
         self._order = order
         self._clock = Clock(order.watched)
-        whole_seconds = order.warm_up_seconds + order.seconds
         self._due: array[float] | None = None
-        count = order.requests_max
-        if order.rate_per_second is not None:
-            self._due = poisson_times(order.rate_per_second, whole_seconds, order.seed)
-            count = min(count, len(self._due))
-        likes = list(
-            itertools.islice(
-                plan_likes(
-                    len(order.candidates),
-                    seed=order.seed,
-                    likes_per_device=order.likes_per_device,
-                    devices=order.devices or count + 1,
-                ),
-                count,
-            )
-        )
-        self._devices = 1 + max(like.device for like in likes)
-        with Path(order.tokens_file).open() as file:
-            tokens = [
-                line.rstrip("\n")
-                for line in itertools.islice(
-                    file, order.first_token, order.first_token + self._devices
-                )
-            ]
-        if len(tokens) < self._devices:
-            raise ValueError(
-                f"{self._devices} tokens are needed from line {order.first_token} on, "
-                f"{order.tokens_file} has {len(tokens)}"
-            )
-        self._candidates = array("H", (like.candidate for like in likes))
-        self.requests = list(
-            build_requests(
-                likes,
-                campaign=order.campaign,
-                candidates=order.candidates,
-                tokens=tokens,
-                seed=order.seed,
-            )
-        )
+        self._prepare()
+        self._repeats = bool(order.mix.get("repeats") or order.mix.get("again"))
+        self._to_repeat: collections.deque[int] = collections.deque(maxlen=_REPEATS_HELD)
+        self._etag = ""
+        # A column each, of everything that was measured.
+        self._latency_kinds = array("B")
+        self._latency_statuses = array("H")
+        self._latency_dues = array("d")
+        self._lags = array("d")
+        self._interrupted = False
         self.bad_answer: str | None = None
         self._next = 0
         self._began = 0.0
@@ -255,13 +297,134 @@ class _Run:
         self._used_up = asyncio.Event()
         self._drained = asyncio.Event()
 
+    def _prepare(self) -> None:
+        """Every request that can be made beforehand."""
+        order = self._order
+        whole_seconds = order.warm_up_seconds + order.seconds
+        count = order.requests_max
+        if order.rate_per_second is not None:
+            first = order.rate_per_second
+            self._due = poisson_times(
+                first,
+                whole_seconds if order.rate_to_per_second is None else order.warm_up_seconds,
+                order.seed,
+            )
+            if order.rate_to_per_second is not None:
+                ramp = ramp_times(first, order.rate_to_per_second, order.seconds, order.seed)
+                self._due.extend(order.warm_up_seconds + moment for moment in ramp)
+            count = min(count, len(self._due))
+        kinds = random.Random(order.seed).choices(
+            list(order.mix), list(order.mix.values()), k=count
+        )
+        likes = list(
+            itertools.islice(
+                plan_likes(
+                    len(order.candidates),
+                    seed=order.seed,
+                    likes_per_device=order.likes_per_device,
+                    devices=order.devices or count + 1,
+                ),
+                kinds.count("likes"),
+            )
+        )
+        self._devices = 1 + max((like.device for like in likes), default=-1)
+        with Path(order.tokens_file).open() as file:
+            tokens = [
+                line.rstrip("\n")
+                for line in itertools.islice(
+                    file, order.first_token, order.first_token + self._devices
+                )
+            ]
+        if len(tokens) < self._devices:
+            raise ValueError(
+                f"{self._devices} tokens are needed from line {order.first_token} on, "
+                f"{order.tokens_file} has {len(tokens)}"
+            )
+        spare_token = tokens[0] if tokens else "none"
+        given = build_requests(
+            likes,
+            campaign=order.campaign,
+            candidates=order.candidates,
+            tokens=tokens,
+            seed=order.seed,
+            host=order.host_header,
+            origin=order.origin,
+        )
+        liked = (like.candidate for like in likes)
+        self.requests: list[bytes] = []
+        self._kinds = array("B")
+        self._candidates = array("H")
+        for number, kind in enumerate(kinds):
+            if kind == "likes":
+                request = next(given, None)
+                if request is None:
+                    break  # the devices have given all that they have
+            else:
+                request = self._build(kind, number, spare_token)
+            self.requests.append(request)
+            self._kinds.append(_NUMBER[kind])
+            self._candidates.append(next(liked) if kind == "likes" else 0)
+
+    def _build(self, kind: str, number: int, token: str) -> bytes:
+        """A request that is no like; nothing where it can be made only when it is sent."""
+        order = self._order
+        if kind in _MADE_LATE:
+            return b""
+        at = address_of(number, order.seed + 1)
+        host, origin = order.host_header, order.origin
+        if kind == "devices":
+            return build_post("/v1/devices", f'{{"campaign":"{order.campaign}"}}', at, host, origin)
+        if kind == "malformed":
+            return build_post("/v1/likes", '{"token":', at, host, origin)
+        if kind == "wrong-path":
+            return build_get("/v1/nothing-here", host, origin)
+        unknown = kind == "unknown-candidate"
+        return build_request(
+            order.campaign,
+            "nobody-of-this-name" if unknown else order.candidates[0],
+            token if unknown else "A" * len(token),
+            f"{order.seed:08x}-{number:08d}",
+            at,
+            host,
+            origin,
+        )
+
+    def made_now(self, request: int) -> bytes:
+        """A request that hangs on an answer that came before. While no like was acknowledged
+        that could be repeated, counts are asked for in its place."""
+        if self._kinds[request] != _COUNTS and self._to_repeat:
+            like = self.requests[self._to_repeat.popleft()]
+            return like if self._kinds[request] == _AGAIN else with_another_click(like)
+        self._kinds[request] = _COUNTS
+        order = self._order
+        path = f"/v1/campaigns/{order.campaign}/counts"
+        etag = self._etag if request % 2 else ""
+        return build_get(path, order.host_header, order.origin, etag)
+
+    async def connect(self) -> None:
+        """Open every connection; OSError where nobody listens."""
+        waiting = iter(range(self._order.connections))
+        try:
+            while batch := list(itertools.islice(waiting, _CONNECT_AT_ONCE)):
+                await asyncio.gather(*(self._connect() for _ in batch))
+        except BaseException:
+            self._abort()
+            raise
+
+    def stop_early(self) -> None:
+        """End the run now; what was measured is reported."""
+        self._interrupted = True
+        self._used_up.set()
+
+    def _abort(self) -> None:
+        for voter in list(self._voters):
+            if voter.transport is not None:
+                voter.transport.abort()
+
     async def carry_out(self) -> Report:
         order = self._order
         ticking = None
         try:
-            waiting = iter(range(order.connections))
-            while batch := list(itertools.islice(waiting, _CONNECT_AT_ONCE)):
-                await asyncio.gather(*(self._connect() for _ in batch))
             self._sending = True
             self._began = time.perf_counter()
             if not order.warm_up_seconds:
@@ -283,17 +446,52 @@ class _Run:
             for task in (ticking, *self._connecting):
                 if task is not None:
                     task.cancel()
-            for voter in list(self._voters):
-                if voter.transport is not None:
-                    voter.transport.abort()
+            self._abort()
         ascending = sorted(self._latencies)
         report.p50_ms, report.p90_ms, report.p99_ms, report.max_ms = (
-            percentile(ascending, share) * 1e3 for share in (0.5, 0.9, 0.99, 1)
+            (percentile(ascending, share) if ascending else 0.0) * 1e3
+            for share in (0.5, 0.9, 0.99, 1)
         )
         report.answers = dict(self._answers)
         report.accepted = dict(zip(order.candidates, self._accepted, strict=True))
         report.lost = self._lost + self._in_flight
+        report.send_lag_p99_ms = percentile(sorted(self._lags), 0.99) * 1e3 if self._lags else 0
+        report.interrupted = self._interrupted
+        self._fold_into(report)
         return report
+
+    def _fold_into(self, report: Report) -> None:
+        """Latencies by kind and by second. Recording while we run would cost 3 us for each."""
+        by_kind: dict[int, list[float]] = collections.defaultdict(list)
+        by_second: dict[int, list[float]] = collections.defaultdict(list)
+        statuses: dict[int, collections.Counter[int]] = collections.defaultdict(collections.Counter)
+        refused: collections.Counter[int] = collections.Counter()
+        unexpected: collections.Counter[int] = collections.Counter()
+        for latency, kind, status, due in zip(
+            self._latencies,
+            self._latency_kinds,
+            self._latency_statuses,
+            self._latency_dues,
+            strict=True,
+        ):
+            second = int(due - self._measured_from)
+            by_kind[kind].append(latency)
+            by_second[second].append(latency)
+            statuses[kind][status] += 1
+            if status == OVERLOADED:
+                refused[second] += 1
+            elif status not in KINDS[_KINDS[kind]].expected:
+                unexpected[second] += 1
+        report.kinds = {
+            _KINDS[kind]: KindReport(dict(statuses[kind]), fold(latencies))
+            for kind, latencies in by_kind.items()
+        }
+        report.seconds = {
+            second: SecondReport(
+                len(latencies), refused[second], unexpected[second], fold(latencies)
+            )
+            for second, latencies in sorted(by_second.items())
+        }
 
     def _end_measuring(self) -> Report:
         """A report of the measured time; what is known only after the last answer is left out."""
@@ -301,9 +499,11 @@ class _Run:
         groups, own, idle_seconds = self._clock.groups(), self._clock.own(), self._clock.idle()
         answers = self._answers - self._answers_before
         count = answers.total()
-        if not count:
+        if not count and not self._interrupted:
             raise BadAnswer(self.bad_answer or "no answer came in the measured time")
+        count = max(count, 1)
         return Report(
+            own_busy=own / seconds,
             measured_seconds=seconds,
             measured_answers=dict(answers),
             cpu_us={name: used / count * 1e6 for name, used in groups.items()},
@@ -317,13 +517,22 @@ class _Run:
         self._clock.start()
         self._measured_from = time.perf_counter() - self._began
 
-    def answered(self, voter: _Voter, status: int) -> None:
+    def answered(self, voter: _Voter, status: int, answer: bytes) -> None:
         now = time.perf_counter() - self._began
+        request = voter.request
+        kind = self._kinds[request]
         if voter.due >= self._measured_from:
-            self._latencies.append(now - voter.due)
+            self._measured(now - voter.due, kind, status, voter.due)
         self._answers[status] += 1
-        if status == 201:
-            self._accepted[self._candidates[voter.request]] += 1
+        if status == 201 and kind == _LIKES:
+            # A repeat that is answered with 201 adds nothing: it is of a like that was counted.
+            self._accepted[self._candidates[request]] += 1
+            if self._repeats:
+                self._to_repeat.append(request)
+        elif kind == _COUNTS and status == 200:
+            at = answer.find(b"\r\nETag: ")
+            if at >= 0:
+                self._etag = answer[at + 8 : answer.index(b"\r\n", at + 8)].decode("latin-1")
         voter.request = -1
         self._in_flight -= 1
         if not self._sending:
@@ -335,6 +544,12 @@ class _Run:
             self._send(voter, self._due[self._next])
         else:
             self._idle.append(voter)
+
+    def _measured(self, latency: float, kind: int, status: int, due: float) -> None:
+        self._latencies.append(latency)
+        self._latency_kinds.append(kind)
+        self._latency_statuses.append(status)
+        self._latency_dues.append(due)
 
     def left(self, voter: _Voter) -> None:
         """The connection ended; another takes its place as long as there is something to send."""
@@ -385,6 +600,7 @@ class _Run:
         while self._next < len(self.requests):
             now = time.perf_counter() - self._began
             while self._idle and self._next < len(self.requests) and self._due[self._next] <= now:
+                self._lags.append(now - self._due[self._next])
                 self._send(self._idle.popleft(), self._due[self._next])
             await asyncio.sleep(_TICK_SECONDS)
         self._used_up.set()
@@ -402,13 +618,19 @@ class _Run:
         now = time.perf_counter() - self._began
         for voter in self._voters:
             if voter.request >= 0 and voter.due >= self._measured_from:
-                self._latencies.append(now - voter.due)
+                self._measured(now - voter.due, self._kinds[voter.request], 0, voter.due)
 
 
-async def carry_out(order: Order) -> Report:
+async def carry_out(order: Order, *, in_step: bool = False) -> Report:
     """One order, in this process. Raises OSError where nobody listens, BadAnswer where what
-    answers does not speak HTTP as we read it."""
+    answers does not speak HTTP as we read it. SIGINT ends it early, with a report."""
     run = _Run(order)
+    await run.connect()
+    if in_step:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGINT, run.stop_early)
+        print("ready", file=sys.stderr, flush=True)
+        await loop.run_in_executor(None, sys.stdin.buffer.readline)
     report = await run.carry_out()
     if run.bad_answer is not None:
         raise BadAnswer(run.bad_answer)
@@ -416,9 +638,17 @@ async def carry_out(order: Order) -> Report:
 
 
 def main() -> None:
-    order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        report = runner.run(carry_out(order))
+    in_step = "--in-step" in sys.argv[1:]
+    asked = sys.stdin.buffer.readline() if in_step else sys.stdin.buffer.read()
+    order = msgspec.json.decode(asked, type=Order)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            report = runner.run(carry_out(order, in_step=in_step))
+    except (BadAnswer, OSError, ValueError) as why:
+        if not in_step:
+            raise
+        print(f"{type(why).__name__}: {why}", file=sys.stderr)
+        sys.exit(1)
     sys.stdout.buffer.write(msgspec.json.encode(report) + b"\n")
 
 
