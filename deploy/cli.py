@@ -24,6 +24,7 @@ COMMANDS = {
     "tally": ("tally.commands", "Show a campaign's tally."),
     "campaign": ("voting.commands", "Import a list of candidates."),
     "devices": ("voting.commands", "Make device tokens for load tests."),
+    "loadtest": ("loadtest.commands", "Send a running service a crowd, and report."),
 }
 """Command -> module whose `app` has it, and what `dianzan --help` says of it."""
 
