@@ -70,6 +70,7 @@ def loadtest(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the report as JSON.")
     ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the report as one page.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, max=2**31, help="Draw the same again.")] = None,
 ) -> None:
     """Send a running service a crowd, and say what it made of it.
@@ -158,6 +159,10 @@ def loadtest(
                 report = merged(swarm.reports(), order, about)
         if json_file is not None:
             json_file.write_text(json.dumps(report, indent=1) + "\n")
+        if html is not None:
+            from loadtest.report_page import as_page
+
+            html.write_text(as_page(report))
     except (CannotLoad, SwarmError, OSError) as why:
         _fail(str(why))
     print(as_text(report))

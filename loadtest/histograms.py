@@ -32,3 +32,14 @@ def percentiles_ms(histogram: HdrHistogram) -> dict[str, float]:
         return dict.fromkeys(("p50_ms", "p90_ms", "p99_ms", "p999_ms", "max_ms"), 0.0)
     shares = {"p50_ms": 50, "p90_ms": 90, "p99_ms": 99, "p999_ms": 99.9, "max_ms": 100}
     return {name: histogram.get_value_at_percentile(share) / 1e3 for name, share in shares.items()}
+
+
+def curve_ms(histogram: HdrHistogram) -> list[tuple[float, float]]:
+    """(percentile, ms) as far as there are values to tell percentiles apart."""
+    shares = (0, 25, 50, 75, 90, 95, 97.5, 99, 99.5, 99.75, 99.9, 99.95, 99.975, 99.99)
+    count = histogram.get_total_count()
+    return [
+        (share, histogram.get_value_at_percentile(share) / 1e3)
+        for share in shares
+        if count * (100 - share) >= 100
+    ]

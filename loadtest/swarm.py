@@ -222,7 +222,7 @@ def merged(reports: Sequence[Report], order: Order, about: dict[str, Any]) -> di
     {"target", "campaign", "begun", "seconds", "mix", "rate", "processes", "connections",
      "generator": {"cpu_us", "busy", "send_lag_p99_ms", "limit": bool},
      "kinds": {kind: {"requests", "per_second", "p50_ms", "p90_ms", "p99_ms", "p999_ms", "max_ms",
-                      "statuses": {status: count}}},
+                      "curve": [[percentile, ms]], "statuses": {status: count}}},
      "unexpected", "refused", "acknowledged", "lost", "interrupted",
      "by_second": [{"second", "answers", "refused", "unexpected", "p50_ms", "p99_ms", ...}]}
 
@@ -231,7 +231,7 @@ def merged(reports: Sequence[Report], order: Order, about: dict[str, Any]) -> di
     been counted as well. Status 0: without an answer at the end. `limit`: a core of the generator
     was busy for more than 90 %, or it sent later than intended by more than 3 ms at p99.
     """
-    from loadtest.histograms import merge, percentiles_ms
+    from loadtest.histograms import curve_ms, merge, percentiles_ms
     from loadtest.mixes import KINDS, OVERLOADED
 
     seconds = max(report.measured_seconds for report in reports)
@@ -252,6 +252,7 @@ def merged(reports: Sequence[Report], order: Order, about: dict[str, Any]) -> di
             for status, count in part.statuses.items():
                 statuses[status] = statuses.get(status, 0) + count
         requests = sum(statuses.values())
+        histogram = merge(part.histogram for part in parts)
         refused += statuses.get(OVERLOADED, 0)
         unexpected += sum(
             count
@@ -261,7 +262,8 @@ def merged(reports: Sequence[Report], order: Order, about: dict[str, Any]) -> di
         kinds[kind] = {
             "requests": requests,
             "per_second": round(requests / seconds, 1),
-            **percentiles_ms(merge(part.histogram for part in parts)),
+            **percentiles_ms(histogram),
+            "curve": curve_ms(histogram),
             "statuses": {str(status): statuses[status] for status in sorted(statuses)},
         }
     by_second = []
