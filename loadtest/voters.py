@@ -182,6 +182,13 @@ def read_answer(received: bytes) -> tuple[int, int] | None:
     return (status, whole) if len(received) >= whole else None
 
 
+def etag_of(answer: bytes) -> str:
+    """The ETag of a whole answer, however its name is spelled; nothing where it has none."""
+    head = answer[: answer.index(b"\r\n\r\n") + 2]
+    at = head.lower().find(b"\r\netag: ")
+    return "" if at < 0 else head[at + 8 : head.index(b"\r\n", at + 8)].decode("latin-1")
+
+
 def percentile(ascending: Sequence[float], share: float) -> float:
     """The smallest value that at least this share of all values do not exceed; NaN of none."""
     if not ascending:
@@ -530,9 +537,7 @@ class _Run:
             if self._repeats:
                 self._to_repeat.append(request)
         elif kind == _COUNTS and status == 200:
-            at = answer.find(b"\r\nETag: ")
-            if at >= 0:
-                self._etag = answer[at + 8 : answer.index(b"\r\n", at + 8)].decode("latin-1")
+            self._etag = etag_of(answer)
         voter.request = -1
         self._in_flight -= 1
         if not self._sending:
