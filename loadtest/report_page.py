@@ -6,7 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 640, 240, 52, 28
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 640, 240, 60, 28
 
 Points = Sequence[tuple[float, float]]
 
