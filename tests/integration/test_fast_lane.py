@@ -84,15 +84,19 @@ async def test_each_request_of_a_connection_goes_its_own_way(crowded):
         ]
 
 
-async def test_connection_with_a_chunked_body_stays_aiohttps(crowded):
+async def test_chunked_like_is_aiohttps_and_the_next_one_is_answered_too(crowded):
     async with wired(crowded) as wire:
-        for n, sent in enumerate(
-            (
-                chunked(b"/v1/likes", like_body(minted(crowded), "c001", "click-chunk-1")),
-                like(minted(crowded), "c002", "click-chunk-2"),
-            ),
-            1,
-        ):
+        body = like_body(minted(crowded), "c001", "click-chunk-1")
+        assert (await wire.ask(chunked(b"/v1/likes", body))).status == 201
+        assert served(crowded) == (0, 1)
+        assert (await wire.ask(like(minted(crowded), "c002", "click-chunk-2"))).status == 201
+        assert sum(served(crowded)) == 2
+
+
+async def test_connection_with_a_head_that_the_lane_does_not_take_stays_aiohttps(crowded):
+    async with wired(crowded) as wire:
+        for n, more in enumerate((b"Upgrade: h2c\r\n", b"", b""), 1):
+            sent = like(minted(crowded), "c001", f"click-odd-{n}", more=more)
             assert (await wire.ask(sent)).status == 201
             assert served(crowded) == (0, n)
 

@@ -6,6 +6,7 @@ the same rules, so that what one is told does not depend on what the other has d
 
 import asyncio
 import json
+import re
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.campaigns import add_campaign
 from tests.integration.conftest import running_edge
-from tests.wire import chunked, get, like_body, minted, post, wired
+from tests.wire import chunked, get, like, like_body, minted, post, wired
 
 CAMPAIGNS = ("left1", "right")
 ALLOWED = b"Origin: https://www.example.cn\r\n"
@@ -179,3 +180,38 @@ async def test_both_ways_answer_a_connection_alike(both, asked, last, pipelined,
         answers.append(await told(edge, requests, pipelined=pipelined, cut=cut))
     assert answers[0] == answers[1]
     assert both[1].parts.metrics.in_lane == 0
+
+
+BYTES = st.one_of(
+    st.binary(max_size=30), st.sampled_from((b"\r\n", b"\r\n\r\n", b"\x00", b":", b"{", b" "))
+)
+# (where, how many bytes go, what comes instead)
+CHANGES = st.lists(st.tuples(st.integers(0, 3_000), st.integers(0, 9), BYTES), max_size=4)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.one_of(st.binary(max_size=200), CHANGES))
+async def test_no_bytes_cost_more_than_their_own_connection(both, capfd, changed):
+    edge = both[0]
+    if isinstance(changed, bytes):
+        sent = changed
+    else:
+        sent = b"".join(
+            like(minted(edge, "left1"), "c001", f"click-fuzz-{n}", "left1") for n in range(3)
+        )
+        for where, gone, instead in changed:
+            at = where % len(sent)
+            sent = sent[:at] + instead + sent[at + gone :]
+    capfd.readouterr()
+    async with wired(edge) as wire:
+        wire.send(sent)
+        wire.writer.write_eof()
+        got = await wire.rest()
+    assert not re.search(rb"HTTP/1.1 5", got), got
+    async with wired(edge) as wire:
+        assert (
+            await wire.ask(like(minted(edge, "left1"), "c001", "click-after", "left1"))
+        ).status == 201
+    logged = "".join(capfd.readouterr())
+    assert "Traceback" not in logged
+    assert "127.0.0.1" not in logged
