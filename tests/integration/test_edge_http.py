@@ -71,6 +71,26 @@ async def test_malformed_http_is_4xx_or_closed_and_costs_no_log(edge, capfd, sen
     assert "127.0.0.1" not in logged
 
 
+async def test_body_that_breaks_off_is_400_or_nobodys_and_costs_no_log(edge, capfd):
+    capfd.readouterr()
+    head = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+    for pieces in ((head, b"zz\r\n"), (head, b"2\r\n{}", b"xx"), (head + b"1\r\n{\r\n", b"\0")):
+        reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
+        for piece in pieces:
+            writer.write(piece)
+            await asyncio.sleep(0.05)  # a segment of its own
+        assert statuses(await asyncio.wait_for(reader.read(), 5)) == [400]
+        writer.transport.abort()
+    _, writer = await asyncio.open_connection("127.0.0.1", edge.port)
+    writer.write(head)
+    await asyncio.sleep(0.05)
+    writer.transport.abort()
+    assert await talk(edge, GOOD_GET, wait=0.5)
+    logged = "".join(capfd.readouterr())
+    assert "Traceback" not in logged
+    assert "127.0.0.1" not in logged
+
+
 async def test_too_large_bodies_are_413_however_they_are_framed(edge):
     for sent in (
         POST + b"Content-Length: 4097\r\n\r\n",

@@ -121,6 +121,8 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
         """All its bytes, for HTTP/1.1; `rest`: more lines for its head."""
         body = self.body
         head = self.headers.head(self.status)
+        if self.status == 304:
+            return b"%b%b\r\n" % (head, rest)  # it may name no length but that of the 200
         return b"%b%bContent-Length: %d\r\n\r\n%b" % (head, rest, len(body), body)
 
 

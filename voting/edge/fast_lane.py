@@ -13,8 +13,8 @@ Whose turn it is: never do both have a request of one connection at a time, so a
 overtake each other. While ballots of this connection are on their way, a request for aiohttp waits
 in `_held` and nothing more is read; while aiohttp works, all that comes is aiohttp's. To know where
 its requests end, the lane frames them itself (heads.py) and takes the next request back only if
-aiohttp agrees that the last one is whole. Where the two might ever disagree (chunked bodies, an
-upgrade, a head that heads.py does not take) the connection is aiohttp's for good.
+aiohttp agrees that the last one is whole. Where the two might ever disagree (an upgrade,
+a head or a chunk that heads.py does not take) the connection is aiohttp's for good.
 
 Owner: one `FastLane` per edge process. Where a client hangs up with a like on its way, the vote
 stands, and the same click finds its answer later.
@@ -34,7 +34,7 @@ from voting.edge.answers import Answer, refusal
 from voting.edge.bodies import USUAL_JSON_TYPES
 from voting.edge.counts import counts_answer
 from voting.edge.devices import new_device
-from voting.edge.heads import HEAD_END, Head, read_head
+from voting.edge.heads import HEAD_END, ChunkedBody, Head, read_head
 from voting.edge.likes import Tap, answer_tap, put_tap, read_tap
 from voting.edge.parts import Edge
 from voting.edge.protocol import BODY_BYTES_MAX, EdgeProtocol
@@ -62,6 +62,7 @@ class _Known(msgspec.Struct, frozen=True, gc=False):
     route: str
     """_LIKE, _DEVICE, "/" and a campaign's id (its counts), or _ELSE: not for the lane."""
     body_bytes: int
+    chunked: bool
     if_none_match: str | None
 
 
@@ -83,10 +84,11 @@ class _OnItsWay(msgspec.Struct, gc=False):
 
 def _read(packed: bytes, peer: str) -> _Known | None:
     head = read_head(packed)
-    if head is None or head.body_bytes is None:
+    if head is None:
         return None
     sender = Sender(peer, head.host, head.origin, head.forwarded_for)
-    return _Known(sender, _route(head), head.body_bytes, head.if_none_match)
+    chunked = head.body_bytes is None
+    return _Known(sender, _route(head), head.body_bytes or 0, chunked, head.if_none_match)
 
 
 def _route(head: Head) -> str:
@@ -152,6 +154,7 @@ class LaneConnection(asyncio.Protocol):
         "_behind",
         "_blocked",
         "_body_left",
+        "_chunks",
         "_fed",
         "_given_away",
         "_held",
@@ -182,6 +185,8 @@ class LaneConnection(asyncio.Protocol):
         """Requests handed to it."""
         self._body_left = 0
         """Bytes of the last one that have not come yet."""
+        self._chunks: ChunkedBody | None = None
+        """The last one's body, where it comes in chunks and is not whole yet."""
         self._given_away = False
         """For good: all that comes is aiohttp's."""
 
@@ -241,13 +246,8 @@ class LaneConnection(asyncio.Protocol):
         """Serve what is whole in `data`, hold the rest."""
         at, known_head, known = 0, self.lane.known, None
         while at < len(data):
-            if self._body_left:
-                piece = data[at : at + self._body_left]
-                at += len(piece)
-                if not self._feed(piece, len(piece) == self._body_left):
-                    self._give_away(data[at:])
-                    return
-                self._body_left -= len(piece)
+            if self._body_left or self._chunks is not None:
+                at = self._feed_body(data, at)
                 continue
             head_end = data.find(HEAD_END, at) + len(HEAD_END)
             if head_end < len(HEAD_END):
@@ -276,7 +276,8 @@ class LaneConnection(asyncio.Protocol):
                 return
             self._fed += 1
             self._body_left = known.body_bytes
-            if not self._feed(data[at:head_end], not known.body_bytes):
+            self._chunks = ChunkedBody() if known.chunked else None
+            if not self._feed(data[at:head_end], not (known.body_bytes or known.chunked)):
                 self._give_away(data[head_end:])
                 return
             at = head_end
@@ -360,6 +361,25 @@ class LaneConnection(asyncio.Protocol):
             behind = self._open_behind()
         behind.data_received(data)
         return not ends or behind.has_whole(self._fed)
+
+    def _feed_body(self, data: bytes, at: int) -> int:
+        """Hand on what of `data` from `at` on is the body of aiohttp's request; where it ends in
+        `data`. Where aiohttp sees another end, all the rest is handed on."""
+        chunks = self._chunks
+        if chunks is None:
+            end: int | None = min(at + self._body_left, len(data))
+            assert end is not None
+            self._body_left -= end - at
+            ended = not self._body_left
+        else:
+            end = chunks.end_in(data, at)
+            ended = chunks.ended
+            if ended:
+                self._chunks = None
+        if end is None or not self._feed(data[at:end], ended):
+            self._give_away(data[at if end is None else end :])
+            return len(data)
+        return end
 
     def _give_away(self, rest: bytes) -> None:
         """From here on all is aiohttp's, once what is on its way is answered."""

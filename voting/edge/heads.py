@@ -33,6 +33,54 @@ _PLAIN_FACTS = frozenset(
 _BODY_BYTES_MAX = 1 << 40
 
 
+_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:;[\t\x20-\x7e\x80-\xff]*+)?\r\n")
+_CHUNK_LINE_BYTES_MAX = 8_190
+
+
+class ChunkedBody:
+    """Finds where a chunked body ends, as its bytes come. Its content is aiohttp's to read."""
+
+    __slots__ = ("_left", "_line", "_trailers", "ended")
+
+    def __init__(self) -> None:
+        self._left = 0
+        """Bytes of the chunk that have not come yet, the line break after it included."""
+        self._line = b""
+        """The beginning of a line."""
+        self._trailers = False
+        self.ended = False
+
+    def end_in(self, data: bytes, at: int) -> int | None:
+        """How far the body reaches in `data` from `at` on; `ended` says whether that is its end.
+        None = it is not understood here."""
+        while at < len(data) and not self.ended:
+            if self._left:
+                step = min(self._left, len(data) - at)
+                at, self._left = at + step, self._left - step
+                continue
+            line_end = data.find(b"\n", at) + 1 or len(data)
+            line = self._line + data[at:line_end]
+            at = line_end
+            if not line.endswith(b"\n"):
+                self._line = line
+                if len(line) > _CHUNK_LINE_BYTES_MAX:
+                    return None
+                continue
+            self._line = b""
+            if self._trailers:
+                if not line.endswith(b"\r\n"):
+                    return None
+                self.ended = line == b"\r\n"
+                continue
+            chunk = _CHUNK_LINE.fullmatch(line)
+            if chunk is None:
+                return None
+            size = int(chunk[1], 16)
+            self._trailers = size == 0
+            self._left = size + 2 if size else 0
+        return at
+
+
 class Head(msgspec.Struct, frozen=True, gc=False):
     """A head with one meaning."""
 

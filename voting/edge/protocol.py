@@ -10,7 +10,7 @@ from typing import Any, cast
 import structlog
 from aiohttp import web
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from voting.edge.answers import problem
 
@@ -40,9 +40,13 @@ class EdgeProtocol(RequestHandler):
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
+        body, requests = self._last_body, self._request_count
         super().data_received(data)
-        if self._messages:
-            self._last_body = self._messages[-1][1]
+        if self._request_count > requests and self._messages:
+            message, self._last_body = self._messages[-1]
+            if isinstance(message, _ErrInfo) and not body.is_eof():
+                # It broke in the middle of a body, for whose rest a handler would wait.
+                body.set_exception(web.RequestPayloadError(message.message))
         # A head is awaited from its first byte on, until the request that it begins is there. One
         # that begins in the same segment as an earlier request's end is not seen to begin: the
         # keep-alive's end bounds it.
@@ -76,6 +80,8 @@ class EdgeProtocol(RequestHandler):
     ) -> web.StreamResponse:
         """Answer what aiohttp could not parse (4xx: no log, the client's matter) or a defect of
         ours (500: logged, without whose request it was)."""
+        if isinstance(exc, ConnectionError):
+            raise exc  # the client hung up in the middle of its request
         if status >= 500:
             log.error("defect", path=request.path, exc_info=exc)
         if request.writer.output_size > 0:
@@ -85,7 +91,9 @@ class EdgeProtocol(RequestHandler):
         return answer
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
-        log.error("connection-defect", exc_info=kw.get("exc_info"))
+        why = kw.get("exc_info")
+        if not isinstance(why, (web.RequestPayloadError, ConnectionError)):  # the client's matter
+            log.error("connection-defect", exc_info=why)
 
 
 class EdgeServer(web.Server):
