@@ -35,8 +35,9 @@ class ServiceError(Exception):
 class Service:
     """One `dianzan up` over a data folder of its own, with one edge worker."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, fast_lane: bool = True) -> None:
         self.folder = folder
+        self._fast_lane = fast_lane
         self._log = folder / "up.log"
         self._process: subprocess.Popen[str] | None = None
         self.ready: dict[str, Any] = {}
@@ -155,16 +156,17 @@ class Service:
             "DIANZAN_ADMIN_PORT": "0",
             "DIANZAN_CONSOLE_PORT": "0",
             "DIANZAN_EDGE_WORKERS": "1",
+            "DIANZAN_FAST_LANE": "on" if self._fast_lane else "off",
             "DIANZAN_TRUSTED_PROXIES": "127.0.0.0/8",
         }
         return {k: v for k, v in os.environ.items() if not k.startswith("DIANZAN_")} | ours
 
 
 @contextlib.contextmanager
-def running_service(folder: Path) -> Iterator[Service]:
+def running_service(folder: Path, *, fast_lane: bool = True) -> Iterator[Service]:
     """`dianzan up` on a new folder; stopped at the end, come what may."""
     folder.mkdir(parents=True)
-    service = Service(folder)
+    service = Service(folder, fast_lane=fast_lane)
     try:
         service.start()
         yield service

@@ -105,7 +105,8 @@ def measure_stacks(
 ) -> tuple[list[Figure], dict[str, Any]]:
     """Figures of throughput, cost and latency; and per stack what was seen (medians)."""
     with running_on({cores.other}), contextlib.ExitStack() as opened:
-        service = opened.enter_context(running_service(folder / "service"))
+        # aiohttp is compared with aiohttp: without the fast lane in front of it.
+        service = opened.enter_context(running_service(folder / "service", fast_lane=False))
         service.pin_edge(cores.measured)
         service.import_campaign()
         # Enough for closed and open rounds at twice what any machine has shown.

@@ -128,8 +128,13 @@ def run(
     """Run one child's body to its end, on uvloop, with logs and limits set up."""
 
     async def whole_life() -> None:
-        with Child(ready_fd, lifeline_fd) as child:
-            await body(child)
+        try:
+            with Child(ready_fd, lifeline_fd) as child:
+                await body(child)
+        finally:
+            # The loop gives signals their default back when it closes, and a second SIGTERM would
+            # end the process there as if it had been killed.
+            signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
 
     configure_logging(log_level, process=process)
     raise_open_files_limit()
