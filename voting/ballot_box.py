@@ -215,7 +215,7 @@ class _Queue:
                 ballot = waiting.ballot
                 network, wide = networks_of(ballot.prefixes, day)
                 bodies.append(
-                    journal.pack_body(ballot, network, wide, waiting.signals, waiting.verdict)
+                    journal.pack_ballot(ballot, network, wide, waiting.signals, waiting.verdict)
                 )
             box._line.call(
                 *self._head,

@@ -47,7 +47,7 @@ from collections.abc import Iterator
 from datetime import date, timedelta
 from typing import NamedTuple
 
-from antifraud.screen import Verdict
+from antifraud.screen import Decision, Verdict
 from antifraud.signals import Signals
 from voting.ballot import Ballot, Outcome, Position
 
@@ -62,7 +62,7 @@ REFUSAL = struct.Struct(">HBH")
 LIKE = struct.Struct(">H6sHBI")
 RECORD_HEAD = struct.Struct(">Q")
 NETWORK_RECORD = struct.Struct(">QQ")
-_BODY = struct.Struct(">8s8s8sH6sIBBIIBHHh3s")
+_COUNT = int(Decision.COUNT)
 _EPOCH_DAY = date(1970, 1, 1)
 _TALLY_FIELD = re.compile(
     r"(?P<kind>[hs]?)(?P<candidate>\d+)|r(?P<refused>\d+):(?P<outcome>\d+)", re.ASCII
@@ -141,12 +141,12 @@ class Entry(NamedTuple):
         return map(Vote._make, VOTE.iter_unpack(self.votes_packed))
 
 
-def pack_body(
+def pack_ballot(
     ballot: Ballot, network: bytes, network_wide: bytes, signals: Signals, verdict: Verdict
 ) -> bytes:
-    """What the edge hands to the store for one ballot: a vote's bytes up to the verdict.
-    `network` and `network_wide` are the day's pseudonyms of the ballot's prefixes."""
-    return _BODY.pack(
+    """What the edge hands to the store for one ballot: the vote that it becomes if nothing speaks
+    against it. `network` and `network_wide` are the day's pseudonyms of the ballot's prefixes."""
+    return VOTE.pack(
         ballot.device,
         network,
         network_wide,
@@ -162,6 +162,7 @@ def pack_body(
         verdict.rules,
         verdict.score,
         verdict.reasons,
+        _COUNT,
     )
 
 

@@ -164,7 +164,7 @@ def cast(store, campaign, taps, now_us, server, known_replid, challenges):
     day = campaign.window.day_at(now_us)
     yesterday = campaign.window.day_at(day.starts_at_us - 1)
     bodies = [
-        journal.pack_body(
+        journal.pack_ballot(
             Ballot(tap.candidate, tap.device, Prefixes(b"", b""), tap.click),
             tap.network,
             b"wide\0\0\0\0",

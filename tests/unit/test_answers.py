@@ -42,4 +42,4 @@ def test_a_ballots_bytes_are_as_many_as_the_function_reads():
     from voting import journal
     from voting.ballot_box import LIBRARY
 
-    assert f"local BODY = {journal._BODY.size} " in LIBRARY
+    assert f"local VOTE = {journal.VOTE.size} " in LIBRARY
