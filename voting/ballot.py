@@ -4,7 +4,7 @@ import enum
 
 import msgspec
 
-from antifraud.networks import Prefixes
+from voting.pseudonyms import Place
 
 
 class Outcome(enum.IntEnum):
@@ -57,7 +57,7 @@ class Ballot(msgspec.Struct, frozen=True, gc=False):
     """Candidate.number"""
     device: bytes
     """Pseudonym of the device in this campaign, 8 bytes."""
-    prefixes: Prefixes
+    place: Place
     """Where it came from. Goes no further than the edge's memory: the store and the journal get
     the day's pseudonyms of it."""
     click: bytes

@@ -213,7 +213,7 @@ class _Queue:
             bodies = []
             for waiting in batch:
                 ballot = waiting.ballot
-                network, wide = networks_of(ballot.prefixes, day)
+                network, wide = networks_of(ballot.place, day)
                 bodies.append(
                     journal.pack_ballot(ballot, network, wide, waiting.signals, waiting.verdict)
                 )

@@ -7,14 +7,26 @@ all addresses. A keyed hash is de-identified, not anonymous.
 
 import hashlib
 from datetime import date
-from functools import lru_cache
+
+import msgspec
 
 from antifraud.networks import Prefixes
 from voting.keys import Keys
 
 SIZE = 8
 CLICK_SIZE = 6
-_CACHED_NETWORKS_MAX = 50_000
+
+
+class Place(msgspec.Struct, gc=False):
+    """Where requests come from, and what stood for it when that was last asked. Whoever meets the
+    same place again does well to keep it: two keyed hashes are saved."""
+
+    prefixes: Prefixes
+    day: date | None = None
+    keys: dict[date, bytes] | None = None
+    """Those that the two below were made with."""
+    network: bytes = b""
+    wide: bytes = b""
 
 
 class Pseudonyms:
@@ -22,34 +34,27 @@ class Pseudonyms:
 
     def __init__(self, keys: Keys) -> None:
         self._devices = hashlib.blake2b(key=keys.pseudonym, digest_size=SIZE, person=b"dz-pseudo")
-        # Who likes once likes again: 0.9 us become 0.25.
-        self.device = lru_cache(maxsize=16_384)(self._device)
         self._day_keys: dict[date, bytes] = {}
-        self._networks: dict[tuple[date, bytes], tuple[bytes, bytes]] = {}
 
     def learn_days(self, day_keys: dict[date, bytes]) -> None:
         """The keys of the days around now. At least one."""
         if day_keys != self._day_keys:
             self._day_keys = day_keys
-            self._networks.clear()
 
-    def _device(self, device_id: bytes, campaign_id: str) -> bytes:
+    def device(self, device_id: bytes, campaign_id: str) -> bytes:
         """Stands for this device in this campaign, and for no other device in any other."""
         keyed = self._devices.copy()
         keyed.update(device_id)
         keyed.update(campaign_id.encode())
         return keyed.digest()
 
-    def networks(self, prefixes: Prefixes, day: date) -> tuple[bytes, bytes]:
+    def networks(self, place: Place, day: date) -> tuple[bytes, bytes]:
         """(network, wide network) on this day."""
-        found = self._networks.get((day, prefixes.network))
-        if found is None:
-            key = self._key_of(day)
-            found = (_keyed(key, prefixes.network), _keyed(key, prefixes.wide))
-            if len(self._networks) >= _CACHED_NETWORKS_MAX:
-                self._networks.clear()
-            self._networks[day, prefixes.network] = found
-        return found
+        if place.day != day or place.keys is not self._day_keys:
+            key, prefixes = self._key_of(day), place.prefixes
+            place.network, place.wide = _keyed(key, prefixes.network), _keyed(key, prefixes.wide)
+            place.day, place.keys = day, self._day_keys
+        return place.network, place.wide
 
     def _key_of(self, day: date) -> bytes:
         # The database was away for days: the newest key before this day goes on, so that every

@@ -22,6 +22,7 @@ from tests.model import Model, Tap
 from voting import ballot_box, journal
 from voting.ballot import Ballot, Outcome
 from voting.campaign import Campaign, Limits, Rules, VotingWindow, microseconds
+from voting.pseudonyms import Place
 
 ZONE = ZoneInfo("Asia/Shanghai")
 OPENS = datetime(2026, 7, 1, 8, tzinfo=ZONE)
@@ -165,7 +166,7 @@ def cast(store, campaign, taps, now_us, server, known_replid, challenges):
     yesterday = campaign.window.day_at(day.starts_at_us - 1)
     bodies = [
         journal.pack_ballot(
-            Ballot(tap.candidate, tap.device, Prefixes(b"", b""), tap.click),
+            Ballot(tap.candidate, tap.device, Place(Prefixes(b"", b"")), tap.click),
             tap.network,
             b"wide\0\0\0\0",
             Signals(network_class=tap.network_class),

@@ -13,7 +13,7 @@ from voting.ballot import Position
 from voting.campaign import Campaign, VotingWindow
 from voting.device import TOKEN_LENGTH, Mint
 from voting.keys import KeyFileError, Keys
-from voting.pseudonyms import Pseudonyms
+from voting.pseudonyms import Place, Pseudonyms
 from voting.receipt import Receipts
 
 ZONE = ZoneInfo("Asia/Shanghai")
@@ -129,11 +129,15 @@ def test_pseudonyms_differ_by_campaign_day_and_key():
     pseudonyms.learn_days({days[0]: b"1" * 32, days[1]: b"2" * 32})
     device = b"d" * 12
     assert pseudonyms.device(device, "one") != pseudonyms.device(device, "two")
-    here = prefixes_of("1.2.3.4")
+    here = Place(prefixes_of("1.2.3.4"))
     assert pseudonyms.networks(here, days[0]) != pseudonyms.networks(here, days[1])
-    near = prefixes_of("1.2.3.5")
+    near = Place(prefixes_of("1.2.3.5"))
     assert pseudonyms.networks(here, days[0])[0] != pseudonyms.networks(near, days[0])[0]
     assert pseudonyms.networks(here, days[0])[1] == pseudonyms.networks(near, days[0])[1]
+    # What was worked out with keys that are no more is worked out anew.
+    before = pseudonyms.networks(here, days[0])
+    pseudonyms.learn_days({days[0]: b"3" * 32, days[1]: b"2" * 32})
+    assert pseudonyms.networks(here, days[0]) != before
     # The database was away for days: the newest key before the day goes on.
     later = date(2026, 7, 9)
     assert pseudonyms.networks(here, later) == pseudonyms.networks(here, days[1])

@@ -18,6 +18,7 @@ from voting.edge.board import Board
 from voting.edge.client_address import ClientAddress
 from voting.edge.encoded import EncodedCandidates
 from voting.edge.fast_lane import FastLane
+from voting.edge.known_devices import KnownDevices
 from voting.edge.live_catalog import CatalogError, LiveCatalog
 from voting.edge.metrics import EdgeMetrics
 from voting.edge.parts import EDGE, Edge
@@ -103,7 +104,7 @@ async def run_edge(
             f"{settings.data_dir}, and DIANZAN_VALKEY_URL and DIANZAN_POSTGRES_DSN are not set"
         )
     keys = Keys.load(settings.keys_path)
-    pseudonyms = Pseudonyms(keys)
+    mint, pseudonyms = Mint(keys), Pseudonyms(keys)
     metrics = EdgeMetrics()
     line = StoreLine(
         settings.valkey_url.get_secret_value(),
@@ -124,7 +125,8 @@ async def run_edge(
         catalog=catalog,
         board=Board(catalog, box),
         ballot_box=box,
-        mint=Mint(keys),
+        mint=mint,
+        known_devices=KnownDevices(mint, pseudonyms),
         pseudonyms=pseudonyms,
         receipts=receipts,
         client_address=ClientAddress(settings.trusted_proxies),

@@ -9,8 +9,9 @@ append what they see.
 import ipaddress
 from functools import lru_cache
 
-from antifraud.networks import Prefixes, is_address, prefixes_of
+from antifraud.networks import is_address, prefixes_of
 from voting.edge.sender import Sender
+from voting.pseudonyms import Place
 from voting.settings import Network
 
 
@@ -22,16 +23,16 @@ class ClientAddress:
         # Proxies are few and clients repeat: 4 us become 0.1. Bounded, as clients choose the keys.
         self._is_trusted = lru_cache(maxsize=4_096)(self._look_up)
         # Who likes one candidate likes the next one soon.
-        self._prefixes_behind = lru_cache(maxsize=16_384)(self._walk_to_prefixes)
+        self._place_behind = lru_cache(maxsize=4_096)(self._walk_to_place)
 
-    def prefixes(self, sender: Sender) -> Prefixes:
-        """The prefixes of the client's address."""
+    def place(self, sender: Sender) -> Place:
+        """Where the client is."""
         if self._trusted and sender.forwarded_for is not None:
-            return self._prefixes_behind(sender.peer, sender.forwarded_for)
-        return prefixes_of(sender.peer)
+            return self._place_behind(sender.peer, sender.forwarded_for)
+        return Place(prefixes_of(sender.peer))
 
-    def _walk_to_prefixes(self, peer: str, forwarded_for: str) -> Prefixes:
-        return prefixes_of(self.walk(peer, forwarded_for))
+    def _walk_to_place(self, peer: str, forwarded_for: str) -> Place:
+        return Place(prefixes_of(self.walk(peer, forwarded_for)))
 
     def walk(self, peer: str, forwarded_for: str) -> str:
         """The client's address, given the peer's and the header's."""

@@ -9,7 +9,6 @@ the caches of a loop this small stay warm; under load each step takes up to half
 """
 
 import asyncio
-import functools
 import ipaddress
 import tempfile
 import time
@@ -29,6 +28,7 @@ from voting.edge.board import Board, Published
 from voting.edge.client_address import ClientAddress
 from voting.edge.encoded import EncodedCandidates
 from voting.edge.heads import HEAD_END
+from voting.edge.known_devices import KnownDevices
 from voting.edge.likes import Tap, answer_tap, put_tap, read_tap
 from voting.edge.live_catalog import LiveCatalog
 from voting.edge.metrics import EdgeMetrics
@@ -127,7 +127,7 @@ async def measure(rounds: int = _ROUNDS) -> list[Step]:
     )
     with tempfile.TemporaryDirectory() as folder:
         keys = Keys.load_or_make(Path(folder) / "keys.json")
-    pseudonyms = Pseudonyms(keys)
+    mint, pseudonyms = Mint(keys), Pseudonyms(keys)
     pseudonyms.learn_days({campaign.window.day_at(time.time_ns() // 1000).date: bytes(32)})
     line = _Line()
     box = BallotBox(cast(StoreLine, line), pseudonyms, Receipts(keys))
@@ -140,7 +140,8 @@ async def measure(rounds: int = _ROUNDS) -> list[Step]:
         catalog=catalog,
         board=board,
         ballot_box=box,
-        mint=Mint(keys),
+        mint=mint,
+        known_devices=KnownDevices(mint, pseudonyms),
         pseudonyms=pseudonyms,
         receipts=Receipts(keys),
         client_address=ClientAddress((ipaddress.ip_network("127.0.0.0/8"),)),
@@ -171,8 +172,8 @@ def _measure_steps(
         return Step(name, min(timeit.repeat(run, number=1, repeat=rounds)) / BATCH * 1e6)
 
     lane = fast_lane.FastLane(edge, cast(Any, None), connections_max=BATCH)
-    known = functools.lru_cache(BATCH)(fast_lane._read)
-    senders = [cast(Any, fast_lane._read(head, _PEER)).sender for head in heads]
+    key = fast_lane.key_of(_PEER)
+    senders = [cast(Any, lane.read(head, _PEER)).sender for head in heads]
     connections = [lane() for _ in whole]
     networks = [Network() for _ in whole]
     for connection, network in zip(connections, networks, strict=True):
@@ -180,7 +181,7 @@ def _measure_steps(
 
     def judged(pairs: list[tuple[Tap, Sender]]) -> None:
         for tap, sender in pairs:
-            put_tap(edge, tap, sender, lambda _: None)
+            put_tap(edge, tap, edge.client_address.place(sender), lambda _: None)
         box.waiting = 0
         queue = box._queues["spring"]
         queue._gathering.clear()
@@ -189,10 +190,10 @@ def _measure_steps(
     taps = [cast(Tap, read_tap(edge, body, s)) for body, s in zip(bodies, senders, strict=True)]
     pairs = list(zip(taps, senders, strict=True))
     steps = [
-        per_like("head, unknown", lambda: [fast_lane._read(head, _PEER) for head in heads]),
+        per_like("head, unknown", lambda: [lane.read(head, _PEER) for head in heads]),
         per_like(
             "framed, head known",
-            lambda: [known(one[: one.find(HEAD_END) + len(HEAD_END)], _PEER) for one in whole],
+            lambda: [lane.known[key + one[: one.find(HEAD_END) + len(HEAD_END)]] for one in whole],
         ),
         per_like(
             "body, token (known), campaign, candidate",
@@ -211,7 +212,7 @@ def _measure_steps(
 
     casts: list[Any] = []
     for tap, sender in pairs:
-        put_tap(edge, tap, sender, casts.append)
+        put_tap(edge, tap, edge.client_address.place(sender), casts.append)
     waiting = list(queue._gathering)
 
     def send() -> None:

@@ -11,13 +11,13 @@ from antifraud.signals import Signals
 from voting.ballot import Ballot, Cast, Outcome
 from voting.ballot_box import OnCast
 from voting.campaign import Campaign, Candidate
-from voting.device import DeviceToken
 from voting.edge.answers import Answer, allow, like_answer, refusal
 from voting.edge.bodies import CLICK_RULE, decode_like, is_click, read_body
+from voting.edge.known_devices import Device
 from voting.edge.origins import allowed_origin, is_allowed
 from voting.edge.parts import EDGE, Edge
 from voting.edge.sender import Sender, sender_of
-from voting.pseudonyms import click_hash
+from voting.pseudonyms import Place, click_hash
 
 _CLOCKS_MAY_DIFFER_US = 15 * 60 * 1_000_000
 
@@ -27,7 +27,7 @@ class Tap(msgspec.Struct, frozen=True, gc=False):
 
     campaign: Campaign
     candidate: Candidate
-    token: DeviceToken
+    device: Device
     click: str
     origin: str | None = None
 
@@ -69,13 +69,13 @@ def read_tap(edge: Edge, body: bytes, sender: Sender) -> Tap | Answer:
         and not is_allowed(edge, sender, campaign)
     ):
         return _refuse(edge, sender, "wrong-origin")
-    token = edge.mint.verify(like.token, campaign, time.time())
-    if token is None:
+    device = edge.known_devices.find(like.token, campaign, time.time())
+    if device is None:
         return _refuse(edge, sender, "bad-token")
     candidate = campaign.by_id.get(like.candidate)
     if candidate is None or candidate.withdrawn:
         return _refuse(edge, sender, "unknown-candidate")
-    return Tap(campaign, candidate, token, like.click, origin)
+    return Tap(campaign, candidate, device, like.click, origin)
 
 
 def _refuse(edge: Edge, sender: Sender, word: str, detail: str | None = None) -> Answer:
@@ -84,10 +84,10 @@ def _refuse(edge: Edge, sender: Sender, word: str, detail: str | None = None) ->
     return refusal(word, detail=detail, origin=origin)
 
 
-def put_tap(edge: Edge, tap: Tap, sender: Sender, on_cast: OnCast) -> None:
+def put_tap(edge: Edge, tap: Tap, place: Place, on_cast: OnCast) -> None:
     """Judge one like of a verified device and put it into the ballot box; every route to a like
     ends here."""
-    campaign, token, box = tap.campaign, tap.token, edge.ballot_box
+    campaign, token, box = tap.campaign, tap.device.token, edge.ballot_box
     now_us = box.store_now_us()
     # Where no difference of clocks can matter, the store is spared a crowd that comes too late;
     # near the window's ends its clock decides.
@@ -104,8 +104,8 @@ def put_tap(edge: Edge, tap: Tap, sender: Sender, on_cast: OnCast) -> None:
     )
     ballot = Ballot(
         tap.candidate.number,
-        edge.pseudonyms.device(token.device_id, campaign.id),
-        edge.client_address.prefixes(sender),
+        tap.device.pseudonym,
+        place,
         click_hash(tap.click),
     )
     box.put(campaign, ballot, signals, screen(signals), on_cast)
@@ -120,7 +120,7 @@ async def cast_tap(edge: Edge, tap: Tap, sender: Sender) -> Cast:
         if not answer.done():
             answer.set_result(cast)
 
-    put_tap(edge, tap, sender, on_cast)
+    put_tap(edge, tap, edge.client_address.place(sender), on_cast)
     return await answer
 
 

@@ -104,12 +104,12 @@ async def post_card(request: web.Request) -> web.Response:
         return problem("malformed", detail=CLICK_RULE)
     now = time.time()
     held = request.cookies.get(_COOKIE, "")
-    token = edge.mint.verify(held, campaign, now)
-    if token is None:
+    device = edge.known_devices.find(held, campaign, now)
+    if device is None:
         held = edge.mint.issue(campaign, now, level=LEVEL)
-        token = edge.mint.verify(held, campaign, now)
-        assert token is not None
-    cast = await cast_tap(edge, Tap(campaign, candidate, token, click), sender)
+        device = edge.known_devices.find(held, campaign, now)
+        assert device is not None
+    cast = await cast_tap(edge, Tap(campaign, candidate, device, click), sender)
     edge.metrics.count(cast)
     word = "counted" if cast.outcome is Outcome.HELD else word_of(cast.outcome)
     made = headers("text/plain")

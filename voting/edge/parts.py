@@ -9,6 +9,7 @@ from voting.device import Mint
 from voting.edge.board import Board
 from voting.edge.client_address import ClientAddress
 from voting.edge.encoded import EncodedCandidates
+from voting.edge.known_devices import KnownDevices
 from voting.edge.live_catalog import LiveCatalog
 from voting.edge.metrics import EdgeMetrics
 from voting.pseudonyms import Pseudonyms
@@ -25,6 +26,7 @@ class Edge:
     board: Board
     ballot_box: BallotBox
     mint: Mint
+    known_devices: KnownDevices
     pseudonyms: Pseudonyms
     receipts: Receipts
     client_address: ClientAddress
