@@ -6,7 +6,7 @@ import asyncio
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpRequestParser
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from voting.edge.heads import read_head
@@ -89,6 +89,7 @@ def parsed(sent):
 
 
 @settings(max_examples=800)
+@example(b"POST /v1/likes HTTP/1.1\r\nHost: x\r\nSec-WebSocket-Key1: x\r\n\r\n")
 @given(HEADS)
 def test_head_that_is_taken_has_the_same_meaning_for_aiohttp(raw):
     head = read_head(raw)

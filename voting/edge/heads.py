@@ -22,6 +22,7 @@ _FACTS = frozenset(
         *(b"content-length", b"content-type", b"content-encoding", b"origin", b"host"),
         *(b"x-forwarded-for", b"if-none-match", b"connection", b"transfer-encoding", b"expect"),
         *(b"upgrade", b"http2-settings"),
+        b"sec-websocket-key1",  # which aiohttp refuses
     }
 )
 _PLAIN_FACTS = frozenset(
