@@ -28,15 +28,16 @@ from typing import Annotated, Any, NoReturn
 import psutil
 import typer
 
+from loadtest.bare import measure_bare
+from loadtest.comparison import measure_stacks
 from loadtest.flushing import measure_flusher
 from loadtest.footprint import measure_device_day, measure_start_and_rest
 from loadtest.processes import Cores, file_system_of
 from loadtest.report import Figure, figures_table, number, table
 from loadtest.service import ServiceError
-from loadtest.stacks import measure_stacks
 from loadtest.stalls import measure_stalls
 
-GROUPS = ("stacks", "flusher", "start", "device-day", "stalls")
+GROUPS = ("stacks", "bare", "flusher", "start", "device-day", "stalls")
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -77,7 +78,7 @@ def bench(
     # Whoever ends us lets us end what we started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     begun = datetime.now(UTC)
-    stacks: dict[str, Any] = {}
+    seen_of_stacks: dict[str, Any] = {"stacks": {}}
     with tempfile.TemporaryDirectory(prefix="dz-bench-", dir=folder) as made:
         work = Path(made).resolve()
         machine = _machine(work, cores)
@@ -85,11 +86,12 @@ def bench(
 
         def measure_all_stacks() -> list[Figure]:
             figures, seen = measure_stacks(work / "stacks", cores, rounds=rounds, seconds=seconds)
-            stacks.update(seen)
+            seen_of_stacks.update(seen)
             return figures
 
         groups: dict[str, Callable[[], list[Figure]]] = {
             "stacks": measure_all_stacks,
+            "bare": lambda: measure_bare(work / "bare", cores, rounds=rounds, seconds=seconds),
             "flusher": lambda: measure_flusher(
                 work / "flusher", rounds=rounds, votes=30_000 if quick else 400_000
             ),
@@ -111,8 +113,9 @@ def bench(
             except (ServiceError, OSError) as why:
                 _fail(f"{name}: {why}")
     print(f"\n{figures_table(figures)}\n")
-    if stacks:
-        print(f"{_stacks_table(stacks)}\n")
+    for title in ("stacks", "honest_mix"):
+        if seen_of_stacks.get(title):
+            print(f"{_stacks_table(title.replace('_', ' '), seen_of_stacks[title])}\n")
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(
         json.dumps(
@@ -123,7 +126,7 @@ def bench(
                 "rounds": rounds,
                 "seconds": seconds,
                 "figures": {figure.name: figure.as_json() for figure in figures},
-                "stacks": stacks,
+                **seen_of_stacks,
             },
             ensure_ascii=False,
             indent=1,
@@ -155,13 +158,13 @@ def _machine(work: Path, cores: Cores) -> dict[str, Any]:
     }
 
 
-def _stacks_table(stacks: dict[str, dict[str, float]]) -> str:
+def _stacks_table(title: str, stacks: dict[str, dict[str, float]]) -> str:
     columns = (
         *("likes_per_s", "p50_ms", "p99_ms", "edge_us", "store_us", "generator_us"),
-        *("edge_share", "edge_core_busy", "other_core_busy"),
+        *("generator_busy", "servers_core_busy", "other_core_busy"),
     )
     return table(
-        ("stack", *(column.replace("_", " ") for column in columns)),
+        (title, *(column.replace("_", " ") for column in columns)),
         [(name, *(number(seen[column]) for column in columns)) for name, seen in stacks.items()],
     )
 

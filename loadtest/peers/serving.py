@@ -1,8 +1,8 @@
-"""How a peer serves: aiohttp on uvloop, on a free port of the loopback.
+"""How a peer in Python serves: aiohttp on uvloop, on a free port of the loopback.
 
-It prints one line of JSON when it serves, {"port": N, "pid": N}, and ends when its standard input
-does, so that it cannot outlive whoever measures it. Both kindnesses that our own edge allows
-itself are the peers' too: no access log, and a garbage collector told what stays.
+It prints its line and ends with its standard input, as loadtest.peers.checks says. Both kindnesses
+that our own edge allows itself are the peers' too: no access log, and a garbage collector told
+what stays.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ import gc
 import json
 import os
 import sys
+from collections.abc import Callable
 
 import uvloop
 from aiohttp import web
@@ -21,24 +22,29 @@ def serve(app: web.Application) -> None:
         runner.run(_serve(app))
 
 
-async def _serve(app: web.Application) -> None:
+def announce(port: int, end: Callable[[], None]) -> None:
+    """Say that this process serves; `end` is called once standard input has ended."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
     loop = asyncio.get_running_loop()
+
+    def read_input() -> None:
+        if not os.read(sys.stdin.fileno(), 4_096):
+            loop.remove_reader(sys.stdin.fileno())
+            end()
+
+    loop.add_reader(sys.stdin.fileno(), read_input)
+    print(json.dumps({"port": port, "pids": [os.getpid()]}), flush=True)
+
+
+async def _serve(app: web.Application) -> None:
     ended = asyncio.Event()
     runner = web.AppRunner(app, access_log=None, keepalive_timeout=75)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0, backlog=4_096, shutdown_timeout=1).start()
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 100)
-
-        def read_input() -> None:
-            if not os.read(sys.stdin.fileno(), 4_096):
-                ended.set()
-
-        loop.add_reader(sys.stdin.fileno(), read_input)
-        print(json.dumps({"port": runner.addresses[0][1], "pid": os.getpid()}), flush=True)
+        announce(runner.addresses[0][1], ended.set)
         await ended.wait()
-        loop.remove_reader(sys.stdin.fileno())
     finally:
         await runner.cleanup()

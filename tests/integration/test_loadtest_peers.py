@@ -1,18 +1,22 @@
 """The bench's peers do the same work as our edge: each counts, refuses and limits alike."""
 
+import contextlib
 import itertools
 import json
 import secrets
 
 import aiohttp
+import psutil
 import pytest
 from aiohttp.test_utils import TestServer
 
 from loadtest.crowds import ORIGIN
-from loadtest.peers import bare_aiohttp, redis_py
-from loadtest.stacks import running_peer
+from loadtest.peers import bare_aiohttp
+from loadtest.peers.checks import CAMPAIGN, Rules, Setup, mint
+from loadtest.peers.running import PEERS, PeerAbsent, running_peer
 from tests.campaigns import add_campaign
 from tests.integration.conftest import running_edge
+from voting.ballot_box import LIBRARY
 
 _clicks = itertools.count()
 
@@ -24,9 +28,9 @@ class Peer:
         self._url, self._http, self._key = url, http, key
 
     async def token(self, campaign=None):
-        return next(redis_py.mint(self._key, 1))
+        return next(mint(self._key, 1))
 
-    async def like(self, token, candidate="c001", click=None, campaign="peer", **options):
+    async def like(self, token, candidate="c001", click=None, campaign=CAMPAIGN, **options):
         body = {
             "token": token,
             "campaign": campaign,
@@ -37,22 +41,29 @@ class Peer:
             return answer.status, await answer.json(content_type=None)
 
 
+@pytest.fixture(params=PEERS)
+def peer(request):
+    """Each of them in turn."""
+    return PEERS[request.param]
+
+
 @pytest.fixture
-async def start_peer(valkey_url):
+async def start_peer(peer, valkey_url, tmp_path):
     key = secrets.token_bytes(32)
-    opened = []
+    library = tmp_path / "library.lua"
+    library.write_text(LIBRARY)
+    async with contextlib.AsyncExitStack() as opened:
 
-    async def start(**rules):
-        server = TestServer(redis_py.make_app(valkey_url, key, redis_py.Rules(**rules)))
-        await server.start_server()
-        opened.append(server)
-        http = aiohttp.ClientSession()
-        opened.append(http)
-        return Peer(str(server.make_url("")).rstrip("/"), http, key)
+        async def start(**rules):
+            setup = Setup(valkey_url, key, Rules(**rules), str(tmp_path), str(library))
+            try:
+                running = opened.enter_context(running_peer(peer.module, setup.as_environment()))
+            except PeerAbsent as why:
+                pytest.skip(str(why))
+            http = await opened.enter_async_context(aiohttp.ClientSession())
+            return Peer(f"http://127.0.0.1:{running.port}", http, key)
 
-    yield start
-    for each in reversed(opened):
-        await each.close()
+        yield start
 
 
 @pytest.fixture
@@ -100,7 +111,7 @@ async def checked_likes(stack, campaign):
     ]
 
 
-async def test_redis_py_answers_every_sort_of_like_as_our_edge_does(start_peer, edge):
+async def test_a_peer_answers_every_sort_of_like_as_our_edge_does(start_peer, edge):
     ours = await checked_likes(edge, "peer")
     assert [status for status, _ in ours] == [
         *(201, 201, 200, 400, 201, 201, 409, 200),
@@ -109,16 +120,17 @@ async def test_redis_py_answers_every_sort_of_like_as_our_edge_does(start_peer, 
     assert await checked_likes(await start_peer(likes_per_day=3), "peer") == ours
 
 
-async def test_redis_py_counts_each_vote_once_and_keeps_it(start_peer, valkey):
-    peer = await start_peer()
-    likes = [
-        (await peer.like(await peer.token(), candidate, click=f"{candidate}-{n}-click"))[1]["likes"]
-        for candidate in ("c001", "c002")
-        for n in range(5)
-    ]
-    assert likes == [1, 2, 3, 4, 5] * 2
-    assert await valkey.hgetall("tally") == {b"1": b"5", b"2": b"5"}
-    assert await valkey.xlen("journal") == 10
+async def test_a_peer_counts_each_vote_once_and_keeps_it(start_peer, peer, valkey):
+    started = await start_peer()
+    for candidate in ("c001", "c002"):
+        for n in range(5):
+            status, body = await started.like(
+                await started.token(), candidate, f"{candidate}-{n}-c"
+            )
+            assert status == 201
+            assert body["likes"] > 0
+    assert await valkey.hgetall(peer.tally_key) == {b"1": b"5", b"2": b"5"}
+    assert await valkey.xlen(peer.journal_key) == 10
 
 
 async def throttled_after(stack, campaign):
@@ -126,7 +138,7 @@ async def throttled_after(stack, campaign):
     return [(await stack.like(token, f"c{n:03}", campaign=campaign))[0] for n in (1, 2, 3)]
 
 
-async def test_redis_py_limits_a_device_as_our_edge_does(start_peer, edge):
+async def test_a_peer_limits_a_device_as_our_edge_does(start_peer, edge):
     ours = await throttled_after(edge, "slow")
     assert ours == [201, 201, 429]
     assert await throttled_after(await start_peer(likes_per_day=3, per_device=2), "peer") == ours
@@ -138,7 +150,9 @@ async def crowd(stack, campaign):
     ]
 
 
-async def test_redis_py_holds_and_then_refuses_a_crowd_as_our_edge_does(start_peer, edge, valkey):
+async def test_a_peer_holds_and_then_refuses_a_crowd_as_our_edge_does(
+    start_peer, peer, edge, valkey
+):
     # Both refill: one more counts after 30 s, one more is held after 1.5 s.
     for stack, campaign in ((edge, "crowd"), (await start_peer(per_network=2), "peer")):
         statuses = await crowd(stack, campaign)
@@ -146,7 +160,7 @@ async def test_redis_py_holds_and_then_refuses_a_crowd_as_our_edge_does(start_pe
         assert 429 in statuses[40:]
         assert set(statuses[40:]) <= {201, 429}
     ours = (await edge.parts.ballot_box.snapshot("crowd")).sums
-    theirs = await valkey.hgetall("tally")
+    theirs = await valkey.hgetall(peer.tally_key)
     assert 2 <= ours[b"1"] <= 3
     assert 2 <= int(theirs[b"1"]) <= 3
     assert ours[b"h1"] >= 37
@@ -179,10 +193,8 @@ async def test_the_bare_answer_is_like_that_to_a_counted_like(edge):
 
 
 def test_a_peer_ends_when_its_standard_input_does():
-    import psutil
-
-    with running_peer("bare_aiohttp", 0, {}) as (port, pid):
-        assert port > 0
-        process = psutil.Process(pid)
-        assert process.is_running()
+    with running_peer("bare_aiohttp", {}) as running:
+        assert running.port > 0
+        (pid,) = running.pids
+        assert psutil.Process(pid).is_running()
     assert not psutil.pid_exists(pid)
