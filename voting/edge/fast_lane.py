@@ -180,8 +180,8 @@ class LaneConnection(asyncio.Protocol):
         "_awaits_body",
         "_behind",
         "_blocked",
-        "_came",
         "_body_left",
+        "_came",
         "_chunks",
         "_fed",
         "_given_away",
@@ -204,7 +204,7 @@ class LaneConnection(asyncio.Protocol):
         self._came = b""
         """Received and not looked at yet."""
         self._held = b""
-        """Looked at, and could not be served yet: the beginning of a request, or requests that wait."""
+        """Looked at, and not served yet: the beginning of a request, or requests that wait."""
         self._held_since = 0.0
         """Since when a head, or a body, is awaited; 0 = none is."""
         self._awaits_body = False
