@@ -100,7 +100,7 @@ class BallotBox:
         receipts: Receipts,
         *,
         shard: int = 0,
-        waiting_max: int = 8_192,
+        waiting_max: int = 2_048,
         challenges: bool = False,
         observe_batch: Callable[[int, float], None] = lambda ballots, seconds: None,
     ) -> None:
@@ -127,6 +127,11 @@ class BallotBox:
         """Whether a ballot could be cast now."""
         return self._line.connected and not self.refusing
 
+    @property
+    def full(self) -> bool:
+        """Whether a ballot that came now would be OVERLOADED."""
+        return self.refusing or self.waiting >= self._waiting_max
+
     def store_now_us(self) -> int:
         """The store's time, as well as this process knows it."""
         return time.time_ns() // 1000 + self.clock_offset_us
@@ -142,7 +147,7 @@ class BallotBox:
         """Cast one ballot; `on_cast` hears once what became of it, at once where there is no
         room. OVERLOADED: it was not cast. STORE_DOWN: nobody knows; the same click again finds
         out. A callback, for a future parked and woken costs 2.5 us."""
-        if self.refusing or self.waiting >= self._waiting_max:
+        if self.full:
             on_cast(_OVERLOADED)
             return
         queue = self._queues.get(campaign.id)

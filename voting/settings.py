@@ -48,7 +48,7 @@ class Settings(BaseSettings):
         default=10_000, ge=1, description="Connections that one edge worker holds at most."
     )
     edge_waiting_max: int = Field(
-        default=8_192,
+        default=2_048,
         ge=1,
         description="Ballots that wait in one edge worker at most; past it the answer is 503.",
     )

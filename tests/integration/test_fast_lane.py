@@ -68,6 +68,7 @@ async def test_each_request_of_a_connection_goes_its_own_way(crowded):
             like(minted(crowded), "c004", "click-way-4"),
             post(b"/v1/devices", b'{"campaign":"spring"}'),
             post(b"/v1/devices", b'{"campaign":"spring"}', content_type=b"text/plain; a=b"),
+            post(b"/v1/devices/proof", b'{"token":"%b"}' % minted(crowded).encode()),
             COUNTS,
         ):
             answer = await wire.ask(sent)
@@ -81,6 +82,7 @@ async def test_each_request_of_a_connection_goes_its_own_way(crowded):
             (201, 4, 2),
             (201, 4, 3),
             (200, 5, 3),
+            (200, 6, 3),
         ]
 
 

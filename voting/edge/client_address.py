@@ -15,6 +15,10 @@ from voting.pseudonyms import Place
 from voting.settings import Network
 
 
+_FORWARDED_CHARACTERS_KEPT_MAX = 512
+"""Of a longer X-Forwarded-For the place is worked out anew: its sender chooses what is kept."""
+
+
 class ClientAddress:
     """Finds clients' addresses for one set of trusted proxies."""
 
@@ -27,8 +31,11 @@ class ClientAddress:
 
     def place(self, sender: Sender) -> Place:
         """Where the client is."""
-        if self._trusted and sender.forwarded_for is not None:
-            return self._place_behind(sender.peer, sender.forwarded_for)
+        forwarded_for = sender.forwarded_for
+        if self._trusted and forwarded_for is not None:
+            short = len(forwarded_for) <= _FORWARDED_CHARACTERS_KEPT_MAX
+            place_behind = self._place_behind if short else self._walk_to_place
+            return place_behind(sender.peer, forwarded_for)
         return Place(prefixes_of(sender.peer))
 
     def _walk_to_place(self, peer: str, forwarded_for: str) -> Place:

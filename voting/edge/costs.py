@@ -207,6 +207,7 @@ def _measure_steps(
     def all_in_process() -> None:
         for connection, one in zip(connections, whole, strict=True):
             connection.data_received(one)
+        lane._serve_all()
         queue._send()
         line.answer()
 

@@ -1,13 +1,14 @@
 """The fast lane: the hot requests answered straight from their bytes, all others by aiohttp.
 
 A connection begins in the lane. Each request is looked at by itself: a well-formed, wholly framed
-`POST /v1/likes`, `POST /v1/devices` or `GET /v1/campaigns/{campaign}/counts` is answered here;
-every other one is fed byte for byte to an aiohttp connection that stands behind this one and is
-made when it is first needed. Once aiohttp has answered, the next request is looked at again.
+`POST /v1/likes`, `POST /v1/devices`, `POST /v1/devices/proof` or
+`GET /v1/campaigns/{campaign}/counts` is answered here; every other one is fed byte for byte to an
+aiohttp connection that stands behind this one and is made when it is first needed. Once aiohttp has
+answered, the next request is looked at again.
 
 Both ways work with the same functions on the same facts (`read_tap`, `put_tap`, `answer_tap`,
-`new_device`, `counts_answer`), so they differ in speed alone; a property test holds them together,
-and DIANZAN_FAST_LANE=off leaves aiohttp alone.
+`new_device`, `proven_device`, `counts_answer`), so they differ in speed alone; a property test
+holds them together, and DIANZAN_FAST_LANE=off leaves aiohttp alone.
 
 Whose turn it is: never do both have a request of one connection at a time, so answers cannot
 overtake each other. While ballots of this connection are on their way, a request for aiohttp waits
@@ -22,17 +23,19 @@ stands, and the same click finds its answer later.
 
 import asyncio
 import re
+from collections import deque
 from collections.abc import Callable
 from typing import cast
 
 import msgspec
+import structlog
 
 from voting.ballot import Cast
 from voting.edge import protocol
 from voting.edge.answers import Answer, refusal
 from voting.edge.bodies import USUAL_JSON_TYPES
 from voting.edge.counts import counts_answer
-from voting.edge.devices import new_device
+from voting.edge.devices import new_device, proven_device
 from voting.edge.heads import HEAD_END, ChunkedBody, Head, read_head
 from voting.edge.likes import Tap, answer_tap, put_tap, read_tap
 from voting.edge.parts import Edge
@@ -41,18 +44,30 @@ from voting.edge.sender import Sender, peer_address
 from voting.pseudonyms import Place
 from voting.remembered import remember
 
+log = structlog.get_logger()
+
 PIPELINED_MAX = 32
 """Requests of one connection whose answers are on their way; what comes after them waits."""
 
 _HEAD_BYTES_MAX = 16_384
 """A longer head is aiohttp's, which has limits of its own and says so."""
 
+_CAME_BYTES_MAX = 65_536
+"""Received on one connection and not looked at yet; more is not read."""
+
+_REFUSED_AT_MOST = 2_500
+"""Likes refused for overload in a second. Reading and refusing one costs half as much as counting
+one, so whoever refuses all that is too much soon does nothing else; this keeps it to 5 % of a
+core. What comes beyond waits on its connection until there is room."""
+_REFUSALS_EVERY_SECONDS = 0.01
+
 _HEADS_KNOWN = 4_096
 """Who likes once likes again, and its head is the same: looking it up costs 0.5 us, reading it 5.
-Some 2 kB each."""
+Some 2 kB each, and 5 at most, for longer heads are read anew."""
+_HEAD_BYTES_KNOWN_MAX = 2_048
 
-_LIKE, _DEVICE, _ELSE = "likes", "devices", ""
-_ROUTES = {b"/v1/likes": _LIKE, b"/v1/devices": _DEVICE}
+_LIKE, _DEVICE, _PROOF, _ELSE = "likes", "devices", "proof", ""
+_ROUTES = {b"/v1/likes": _LIKE, b"/v1/devices": _DEVICE, b"/v1/devices/proof": _PROOF}
 _COUNTS = re.compile(rb"/v1/campaigns/([a-z0-9-]+)/counts")
 
 
@@ -63,7 +78,7 @@ class _Known(msgspec.Struct, frozen=True, gc=False):
     place: Place | None
     """Where it comes from; of likes alone."""
     route: str
-    """_LIKE, _DEVICE, "/" and a campaign's id (its counts), or _ELSE: not for the lane."""
+    """_LIKE, _DEVICE, _PROOF, "/" and a campaign's id (its counts), or _ELSE: not for the lane."""
     body_bytes: int
     chunked: bool
     if_none_match: str | None
@@ -81,8 +96,11 @@ class _OnItsWay(msgspec.Struct, gc=False):
         """What became of the like is known."""
         connection = self.connection
         assert self.tap is not None
-        self.wire = answer_tap(connection.lane.edge, self.tap, cast).wire()
-        connection.send_answered()
+        try:
+            self.wire = answer_tap(connection.lane.edge, self.tap, cast).wire()
+            connection.send_answered()
+        except Exception:
+            connection.fail()  # its client would wait for ever
 
 
 def _route(head: Head) -> str:
@@ -115,8 +133,14 @@ class FastLane:
         self.connections_refused = 0
         self.draining = False
         self._connections_max = connections_max
-        self._came: list[LaneConnection] = []
-        """Connections on which something came with this turn of the loop."""
+        self._refusals_since = 0.0
+        self._refusals = 0
+        self._came: deque[LaneConnection] = deque()
+        """Connections on which something came that was not looked at yet, in their order."""
+        self._serving = False
+        """`_serve_all` is at work, or called with the next turn of the loop."""
+        self._coming_back = False
+        """`_come_back` is called soon."""
         self.known: dict[bytes, _Known] = {}
         """By the peer's address, a line break and the head's bytes."""
         self._loop = asyncio.get_running_loop()
@@ -133,24 +157,57 @@ class FastLane:
         """Serve it when all that came with this turn of the loop has been received: one after the
         other they find the processor's caches warm, and not full of the kernel's reading. Saves 3 %
         of the edge's part of a like."""
-        if not self._came:
-            self._loop.call_soon(self._serve_all)
         self._came.append(connection)
+        self.go_on()
+
+    def go_on(self) -> None:
+        if self._came and not self._serving:
+            self._serving = True
+            self._loop.call_soon(self._serve_all)
 
     def _serve_all(self) -> None:
-        came, self._came = self._came, []
-        for connection in came:
-            connection.serve_came()
+        came, box = self._came, self.edge.ballot_box
+        while came:
+            if box.full and not self._may_refuse():
+                # They wait, at no cost, for the next answers of the store or for the next moment
+                # in which some may be refused.
+                if not self._coming_back:
+                    self._coming_back = True
+                    self._loop.call_later(_REFUSALS_EVERY_SECONDS, self._come_back)
+                break
+            connection = came.popleft()
+            try:
+                connection.serve_came()
+            except Exception:
+                # One connection's defect must not cost those behind it theirs.
+                connection.fail()
+        self._serving = False
+
+    def _come_back(self) -> None:
+        self._coming_back = False
+        self.go_on()
+
+    def _may_refuse(self) -> bool:
+        """Whether one more request may be looked at to be refused for overload."""
+        if self.edge.ballot_box.refusing:
+            return True  # none is counted that it could cost anything
+        now = self.now()
+        if now - self._refusals_since >= _REFUSALS_EVERY_SECONDS:
+            self._refusals_since, self._refusals = now, 0
+        self._refusals += 1
+        return self._refusals <= _REFUSED_AT_MOST * _REFUSALS_EVERY_SECONDS
 
     def read(self, packed: bytes, peer: str) -> _Known | None:
         """What to make of a head, which is remembered; None = it is not understood here."""
-        head = read_head(packed)
+        head = read_head(packed) if len(packed) <= _HEAD_BYTES_MAX else None
         if head is None:
             return None
         sender, route = Sender(peer, head.host, head.origin, head.forwarded_for), _route(head)
         place = self.edge.client_address.place(sender) if route == _LIKE else None
         chunked = head.body_bytes is None
         known = _Known(sender, place, route, head.body_bytes or 0, chunked, head.if_none_match)
+        if len(packed) > _HEAD_BYTES_KNOWN_MAX:
+            return known
         return remember(self.known, key_of(peer) + packed, known, _HEADS_KNOWN)
 
     def end_late(self) -> None:
@@ -252,6 +309,8 @@ class LaneConnection(asyncio.Protocol):
             self._behind.data_received(data)
         elif self._came:
             self._came += data
+            if len(self._came) > _CAME_BYTES_MAX and self._transport is not None:
+                self._transport.pause_reading()
         else:
             self._came = data
             self.lane.came(self)
@@ -259,8 +318,10 @@ class LaneConnection(asyncio.Protocol):
     def serve_came(self) -> None:
         """Look at what was received."""
         data, self._came = self._came, b""
-        if not data:
-            return  # the client hung up
+        if not data or self._transport is None or self._transport.is_closing():
+            return  # the client hung up, or is not to be served any more
+        if len(data) > _CAME_BYTES_MAX:
+            self._transport.resume_reading()
         if self._given_away:
             assert self._behind is not None
             self._behind.data_received(data)
@@ -353,6 +414,8 @@ class LaneConnection(asyncio.Protocol):
             answer = tap
         elif known.route == _DEVICE:
             answer = new_device(edge, body, known.sender)
+        elif known.route == _PROOF:
+            answer = proven_device(edge, body, known.sender)
         else:
             campaign = edge.catalog.campaigns.get(known.route[1:])
             if campaign is None:
@@ -367,6 +430,7 @@ class LaneConnection(asyncio.Protocol):
 
     def send_answered(self) -> None:
         """Write the answers that are there and whose turn it is."""
+        self.lane.go_on()
         ours, transport = self._on_their_way, self._transport
         if transport is None or transport.is_closing():
             ours.clear()  # the client hung up
@@ -457,6 +521,8 @@ class LaneConnection(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
+        if self._came:
+            return  # it is we who are late
         if self._held_since and not self._blocked and not self._given_away:
             most = protocol.BODY_SECONDS_MAX if self._awaits_body else protocol.HEAD_SECONDS_MAX
             if now - self._held_since > most:
@@ -476,6 +542,11 @@ class LaneConnection(asyncio.Protocol):
     def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
+
+    def fail(self) -> None:
+        """A defect of ours: say so, and end this connection, whose state is not known any more."""
+        log.exception("connection-defect")
+        self.abort()
 
     @property
     def _idle(self) -> bool:

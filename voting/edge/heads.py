@@ -25,6 +25,13 @@ _FACTS = frozenset(
         b"sec-websocket-key1",  # which aiohttp refuses
     }
 )
+# Nothing is asked of these but that they come once: aiohttp refuses them twice.
+_SINGLE = frozenset(
+    {
+        *(b"user-agent", b"server", b"etag", b"max-forwards"),
+        *(b"content-location", b"content-range"),
+    }
+)
 _PLAIN_FACTS = frozenset(
     {
         *(b"content-length", b"content-type", b"origin", b"host", b"x-forwarded-for"),
@@ -53,6 +60,9 @@ _lines_held: dict[bytes, _Fact] = {}
 _first_lines_held: dict[bytes, tuple[bytes, bytes]] = {}
 _LINES_HELD_MAX = 4_096
 _LINE_BYTES_HELD_MAX = 256
+# aiohttp refuses from 8,190 bytes and from 128 lines on.
+_LINE_BYTES_MAX = 8_000
+_LINES_MAX = 100
 
 
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:;[\t\x20-\x7e\x80-\xff]*+)?\r\n")
@@ -111,8 +121,8 @@ class Head(msgspec.Struct, frozen=True, gc=False):
     body_bytes: int | None
     """Length of the body that follows; None = it comes in chunks."""
     plain: bool
-    """Nothing in it asks for more than an answer on a connection that stays open, and no header
-    that is read below comes twice."""
+    """It names its host, nothing in it asks for more than an answer on a connection that stays
+    open, and no header comes twice that is read below or must not."""
     content_length: bool = False
     """Whether it names a length, be it 0."""
     content_type: str | None = None
@@ -128,6 +138,8 @@ def read_head(head: bytes) -> Head | None:
     if not head.endswith(HEAD_END):
         return None
     first, *lines = head[: -len(HEAD_END)].split(b"\r\n")
+    if len(lines) > _LINES_MAX:
+        return None
     request = _first_lines_held.get(first) or _read_first_line(first)
     if request is None:
         return None
@@ -154,10 +166,11 @@ def read_head(head: bytes) -> Head | None:
         if twice or facts[b"transfer-encoding"].value.lower() != b"chunked":
             return None
         body_bytes = None
-    if twice or not plain:
+    host = facts.get(b"host")
+    if twice or not plain or host is None:
         return Head(*request, body_bytes, False, length is not None)
     content_type, origin = facts.get(b"content-type"), facts.get(b"origin")
-    host, forwarded_for = facts.get(b"host"), facts.get(b"x-forwarded-for")
+    forwarded_for = facts.get(b"x-forwarded-for")
     if_none_match = facts.get(b"if-none-match")
     return Head(
         *request,
@@ -166,7 +179,7 @@ def read_head(head: bytes) -> Head | None:
         length is not None,
         content_type and content_type.text,
         origin and origin.text,
-        host and host.text,
+        host.text,
         forwarded_for and forwarded_for.text,
         if_none_match and if_none_match.text,
     )
@@ -186,7 +199,7 @@ def _read_first_line(line: bytes) -> tuple[bytes, bytes] | None:
 def _read_line(line: bytes) -> _Fact | None:
     """What a header line says, _NO_FACT where that is nothing that is asked here; None where it is
     no header line that is understood here."""
-    found = _LINE.fullmatch(line)
+    found = _LINE.fullmatch(line) if len(line) <= _LINE_BYTES_MAX else None
     if found is None:
         return None
     name, value = found[1].lower(), found[2].strip(b" \t")
@@ -198,6 +211,8 @@ def _read_line(line: bytes) -> _Fact | None:
             and (name != b"connection" or value.lower() == b"keep-alive")
         )
         fact = _Fact(name, value, value.decode("latin-1"), plain)
+    elif name in _SINGLE:
+        fact = _Fact(name, b"", "", True)
     if name not in _OWN_FACTS and len(line) <= _LINE_BYTES_HELD_MAX:
         remember(_lines_held, line, fact, _LINES_HELD_MAX)
     return fact

@@ -11,7 +11,7 @@ from antifraud.signals import Signals
 from voting.ballot import Ballot, Cast, Outcome
 from voting.ballot_box import OnCast
 from voting.campaign import Campaign, Candidate
-from voting.edge.answers import Answer, allow, like_answer, refusal
+from voting.edge.answers import Answer, allow, like_answer, overloaded, refusal
 from voting.edge.bodies import CLICK_RULE, decode_like, is_click, read_body
 from voting.edge.known_devices import Device
 from voting.edge.origins import allowed_origin, is_allowed
@@ -19,6 +19,7 @@ from voting.edge.parts import EDGE, Edge
 from voting.edge.sender import Sender, sender_of
 from voting.pseudonyms import Place, click_hash
 
+_OVERLOADED = Cast(Outcome.OVERLOADED)
 _CLOCKS_MAY_DIFFER_US = 15 * 60 * 1_000_000
 
 
@@ -53,6 +54,11 @@ async def take_like(edge: Edge, request: web.Request) -> Answer | web.Response:
 
 def read_tap(edge: Edge, body: bytes, sender: Sender) -> Tap | Answer:
     """What the request asks for, or the answer that refuses it."""
+    if edge.ballot_box.full:
+        # Before anything is read: in an overload the likes that are taken pay for each look at
+        # one that is not.
+        edge.metrics.count(_OVERLOADED)
+        return overloaded(allowed_origin(edge, sender))
     try:
         like = decode_like(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as why:

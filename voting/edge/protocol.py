@@ -39,9 +39,28 @@ class EdgeProtocol(RequestHandler):
             return
         super().connection_made(transport)
 
+    async def start(self) -> None:
+        # Behind the fast lane a connection may be made for what a client sent before it hung up.
+        if self._manager is not None:
+            await super().start()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        if not self._last_body.is_eof():
+            # aiohttp tells the handler that runs. One that begins now would take the rest of its
+            # body, which never comes, for a defect.
+            self._last_body.set_exception(ConnectionResetError("the client hung up"))
+
     def data_received(self, data: bytes) -> None:
         body, requests = self._last_body, self._request_count
+        awaited = not self._messages and not body.is_eof()
         super().data_received(data)
+        if awaited and body.is_eof() and self._parser is not None:
+            # Its request was taken from the queue before it was whole, which aiohttp's parser does
+            # not see: it would think for ever that one more waits, and with 32 of them hold back
+            # what is pipelined until more comes.
+            self._parser.message_consumed()
+            super().data_received(b"")
         if self._request_count > requests and self._messages:
             message, self._last_body = self._messages[-1]
             if isinstance(message, _ErrInfo) and not body.is_eof():
