@@ -29,15 +29,31 @@ import psutil
 import typer
 
 from loadtest.bare import measure_bare
+from loadtest.beside_likes import measure_requests
 from loadtest.comparison import measure_stacks
 from loadtest.flushing import measure_flusher
 from loadtest.footprint import measure_device_day, measure_start_and_rest
+from loadtest.growth import measure_fsync, measure_growth
+from loadtest.idle import measure_idle
+from loadtest.overload import measure_overload
 from loadtest.processes import Cores, file_system_of
 from loadtest.report import Figure, figures_table, number, table
 from loadtest.service import ServiceError
 from loadtest.stalls import measure_stalls
 
-GROUPS = ("stacks", "bare", "flusher", "start", "device-day", "stalls")
+GROUPS = (
+    "stacks",
+    "overload",
+    "growth",
+    "fsync",
+    "requests",
+    "idle",
+    "bare",
+    "flusher",
+    "start",
+    "device-day",
+    "stalls",
+)
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -91,6 +107,24 @@ def bench(
 
         groups: dict[str, Callable[[], list[Figure]]] = {
             "stacks": measure_all_stacks,
+            "overload": lambda: measure_overload(
+                work / "overload", cores, rounds=rounds, seconds=seconds
+            ),
+            "growth": lambda: measure_growth(
+                work / "growth",
+                cores,
+                rounds=rounds,
+                seconds=seconds,
+                devices_many=20_000 if quick else 1_000_000,
+                devices_few=2_000 if quick else 10_000,
+            ),
+            "fsync": lambda: measure_fsync(work / "fsync", cores, rounds=rounds, seconds=seconds),
+            "requests": lambda: measure_requests(
+                work / "requests", cores, rounds=rounds, seconds=seconds
+            ),
+            "idle": lambda: measure_idle(
+                work / "idle", cores, connections=1_000 if quick else 10_000
+            ),
             "bare": lambda: measure_bare(work / "bare", cores, rounds=rounds, seconds=seconds),
             "flusher": lambda: measure_flusher(
                 work / "flusher", rounds=rounds, votes=30_000 if quick else 400_000

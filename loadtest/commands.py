@@ -194,6 +194,7 @@ def as_text(report: dict[str, Any]) -> str:
         for kind, seen in report["kinds"].items()
     ]
     generator = report["generator"]
+    refused_within = f" within {report['refused_p99_ms']} ms at p99" if report["refused"] else ""
     lines = [
         f"{report['target']}  campaign {report['campaign']}  rate {report['rate']}  "
         f"{report['processes']} processes  {report['connections']} connections  "
@@ -204,7 +205,7 @@ def as_text(report: dict[str, Any]) -> str:
         ),
         "",
         f"unexpected answers: {report['unexpected']:,}   refused by overload (503): "
-        f"{report['refused']:,}   lost: {report['lost']:,}",
+        f"{report['refused']:,}{refused_within}   lost: {report['lost']:,}",
         f"likes acknowledged: {report['acknowledged']:,} (warm-up included)",
         f"generator: {generator['cpu_us']} us of CPU per answer, busiest process "
         f"{generator['busy']:.0%} of a core, late in sending by {generator['send_lag_p99_ms']} ms "

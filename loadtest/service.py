@@ -35,10 +35,19 @@ class ServiceError(Exception):
 class Service:
     """One `dianzan up` over a data folder of its own."""
 
-    def __init__(self, folder: Path, *, fast_lane: bool = True, workers: int = 1) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        fast_lane: bool = True,
+        workers: int = 1,
+        connections_max: int | None = None,
+    ) -> None:
+        """`connections_max`: of each worker; None = as the service has it by itself."""
         self.folder = folder
         self._fast_lane = fast_lane
         self._workers = workers
+        self._connections_max = connections_max
         self._log = folder / "up.log"
         self._process: subprocess.Popen[str] | None = None
         self.ready: dict[str, Any] = {}
@@ -168,14 +177,18 @@ class Service:
             "DIANZAN_FAST_LANE": "on" if self._fast_lane else "off",
             "DIANZAN_TRUSTED_PROXIES": "127.0.0.0/8",
         }
+        if self._connections_max is not None:
+            ours["DIANZAN_EDGE_CONNECTIONS_MAX"] = str(self._connections_max)
         return {k: v for k, v in os.environ.items() if not k.startswith("DIANZAN_")} | ours
 
 
 @contextlib.contextmanager
-def running_service(folder: Path, *, fast_lane: bool = True, workers: int = 1) -> Iterator[Service]:
+def running_service(
+    folder: Path, *, fast_lane: bool = True, workers: int = 1, connections_max: int | None = None
+) -> Iterator[Service]:
     """`dianzan up` on a new folder; stopped at the end, come what may."""
     folder.mkdir(parents=True)
-    service = Service(folder, fast_lane=fast_lane, workers=workers)
+    service = Service(folder, fast_lane=fast_lane, workers=workers, connections_max=connections_max)
     try:
         service.start()
         yield service

@@ -55,10 +55,11 @@ def split(order: Order, processes: int, tokens: int) -> list[Order]:
 
 
 def devices_needed(requests: float, mix: dict[str, float], processes: int) -> int:
-    """Devices that give the likes of so many requests, with room for chance; 0 without likes."""
+    """Devices that give the likes of so many requests, with room for chance. Without likes one of
+    each process where a token is shown, or 0."""
     likes = requests * mix.get("likes", 0) / sum(mix.values()) / processes
     if not likes:
-        return 0
+        return processes if mix.get("proofs") else 0
     # Both the number of likes asked for and what each device gives are drawn.
     likes += 4 * math.sqrt(likes)
     devices = likes / _LIKES_PER_DEVICE
@@ -223,13 +224,16 @@ def merged(reports: Sequence[Report], order: Order, about: dict[str, Any]) -> di
      "generator": {"cpu_us", "busy", "send_lag_p99_ms", "limit": bool},
      "kinds": {kind: {"requests", "per_second", "p50_ms", "p90_ms", "p99_ms", "p999_ms", "max_ms",
                       "curve": [[percentile, ms]], "statuses": {status: count}}},
-     "unexpected", "refused", "acknowledged", "lost", "interrupted",
-     "by_second": [{"second", "answers", "refused", "unexpected", "p50_ms", "p99_ms", ...}]}
+     "unexpected", "refused", "refused_p99_ms", "acknowledged", "lost", "interrupted",
+     "by_second": [{"second", "offered_per_s", "answers", "refused", "unexpected", "p50_ms",
+                    "p99_ms", ...}]}
 
     Everything but `acknowledged` and `lost` is of the measured time, without the warm-up;
     `acknowledged` is what the campaign's tally must have grown by, at least: a lost like may have
     been counted as well. Status 0: without an answer at the end. `limit`: a core of the generator
     was busy for more than 90 %, or it sent later than intended by more than 3 ms at p99.
+    `refused_p99_ms`: of the process where it was longest. `offered_per_s`: what the order asks for
+    in that second, null in a closed loop.
     """
     from loadtest.histograms import curve_ms, merge, percentiles_ms
     from loadtest.mixes import KINDS, OVERLOADED
@@ -272,6 +276,7 @@ def merged(reports: Sequence[Report], order: Order, about: dict[str, Any]) -> di
         by_second.append(
             {
                 "second": second,
+                "offered_per_s": _offered(order, second + 0.5),
                 "answers": sum(each.answers for each in here),
                 "refused": sum(each.refused for each in here),
                 "unexpected": sum(each.unexpected for each in here),
@@ -293,8 +298,17 @@ def merged(reports: Sequence[Report], order: Order, about: dict[str, Any]) -> di
         "kinds": kinds,
         "unexpected": unexpected,
         "refused": refused,
+        "refused_p99_ms": round(max(report.refused_p99_ms for report in reports), 3),
         "acknowledged": sum(sum(report.accepted.values()) for report in reports),
         "lost": sum(report.lost for report in reports),
         "interrupted": any(report.interrupted for report in reports),
         "by_second": by_second,
     }
+
+
+def _offered(order: Order, moment: float) -> float | None:
+    """Requests a second that an order asks for, so many seconds after its warm-up."""
+    first, last = order.rate_per_second, order.rate_to_per_second
+    if first is None or last is None:
+        return first
+    return round(first + (last - first) * min(1.0, moment / order.seconds), 1)

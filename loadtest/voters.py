@@ -53,8 +53,10 @@ _RECONNECTS_MAX = 1_000
 _CONNECT_AT_ONCE = 64
 _KINDS = tuple(KINDS)
 _NUMBER = {kind: number for number, kind in enumerate(KINDS)}
-_LIKES, _AGAIN, _COUNTS = map(_NUMBER.__getitem__, ("likes", "again", "counts"))
-_MADE_LATE = ("repeats", "again", "counts")
+_LIKES, _AGAIN, _COUNTS, _COUNTS_KNOWN = map(
+    _NUMBER.__getitem__, ("likes", "again", "counts", "counts-known")
+)
+_MADE_LATE = ("repeats", "again", "counts", "counts-known")
 _REPEATS_HELD = 4_096
 """Acknowledged likes that wait to be repeated."""
 
@@ -131,6 +133,9 @@ class Report(msgspec.Struct):
     p90_ms: float = 0
     p99_ms: float = 0
     max_ms: float = 0
+    refused_p50_ms: float = 0
+    """The same of the answers 503 alone."""
+    refused_p99_ms: float = 0
     answers: dict[int, int] = {}
     """By status, over the whole run."""
     accepted: dict[str, int] = {}
@@ -336,12 +341,9 @@ class _Run:
         )
         self._devices = 1 + max((like.device for like in likes), default=-1)
         with Path(order.tokens_file).open() as file:
-            tokens = [
-                line.rstrip("\n")
-                for line in itertools.islice(
-                    file, order.first_token, order.first_token + self._devices
-                )
-            ]
+            # One at least: what is no like may show a token too.
+            end = order.first_token + max(1, self._devices)
+            tokens = [line.rstrip("\n") for line in itertools.islice(file, order.first_token, end)]
         if len(tokens) < self._devices:
             raise ValueError(
                 f"{self._devices} tokens are needed from line {order.first_token} on, "
@@ -381,6 +383,11 @@ class _Run:
         host, origin = order.host_header, order.origin
         if kind == "devices":
             return build_post("/v1/devices", f'{{"campaign":"{order.campaign}"}}', at, host, origin)
+        if kind == "proofs":
+            proof = f'{{"token":"{token}","solution":"x"}}'
+            return build_post("/v1/devices/proof", proof, at, host, origin)
+        if kind == "counts-whole":
+            return build_get(f"/v1/campaigns/{order.campaign}/counts", host, origin)
         if kind == "malformed":
             return build_post("/v1/likes", '{"token":', at, host, origin)
         if kind == "wrong-path":
@@ -399,13 +406,15 @@ class _Run:
     def made_now(self, request: int) -> bytes:
         """A request that hangs on an answer that came before. While no like was acknowledged
         that could be repeated, counts are asked for in its place."""
-        if self._kinds[request] != _COUNTS and self._to_repeat:
-            like = self.requests[self._to_repeat.popleft()]
-            return like if self._kinds[request] == _AGAIN else with_another_click(like)
-        self._kinds[request] = _COUNTS
+        kind = self._kinds[request]
+        if kind != _COUNTS_KNOWN:
+            if kind != _COUNTS and self._to_repeat:
+                like = self.requests[self._to_repeat.popleft()]
+                return like if kind == _AGAIN else with_another_click(like)
+            self._kinds[request] = _COUNTS
         order = self._order
         path = f"/v1/campaigns/{order.campaign}/counts"
-        etag = self._etag if request % 2 else ""
+        etag = self._etag if request % 2 or kind == _COUNTS_KNOWN else ""
         return build_get(path, order.host_header, order.origin, etag)
 
     async def connect(self) -> None:
@@ -459,6 +468,14 @@ class _Run:
             (percentile(ascending, share) if ascending else 0.0) * 1e3
             for share in (0.5, 0.9, 0.99, 1)
         )
+        refused = sorted(
+            latency
+            for latency, status in zip(self._latencies, self._latency_statuses, strict=True)
+            if status == OVERLOADED
+        )
+        if refused:
+            report.refused_p50_ms = percentile(refused, 0.5) * 1e3
+            report.refused_p99_ms = percentile(refused, 0.99) * 1e3
         report.answers = dict(self._answers)
         report.accepted = dict(zip(order.candidates, self._accepted, strict=True))
         report.lost = self._lost + self._in_flight
@@ -536,7 +553,7 @@ class _Run:
             self._accepted[self._candidates[request]] += 1
             if self._repeats:
                 self._to_repeat.append(request)
-        elif kind == _COUNTS and status == 200:
+        elif status == 200 and kind in (_COUNTS, _COUNTS_KNOWN):
             self._etag = etag_of(answer)
         voter.request = -1
         self._in_flight -= 1

@@ -12,6 +12,10 @@ GROUPS = {
     "start": {"start", "rest"},
     "device-day": {"device-day"},
     "stalls": {"stall-growth", "stall-rewrite"},
+    "growth": {"growth-devices", "growth-workers"},
+    "fsync": {"fsync"},
+    "requests": {"devices", "devices-with-proof", "counts"},
+    "idle": {"idle-connection", "idle-held"},
 }
 
 

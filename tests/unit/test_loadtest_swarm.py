@@ -2,6 +2,7 @@
 
 import socket
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -103,8 +104,9 @@ def test_parts_make_the_whole_and_no_token_is_in_two(processes, connections, tok
     assert all(token < tokens for token in used)
 
 
-def test_devices_are_needed_for_likes_alone():
+def test_devices_are_needed_for_likes_and_proofs_alone():
     assert devices_needed(1_000, {"counts": 1}, 2) == 0
+    assert devices_needed(1_000, {"counts": 1, "proofs": 1}, 2) == 2
     assert 182 < devices_needed(1_000, {"likes": 1}, 1) < 300
 
 
@@ -166,3 +168,14 @@ def test_the_page_is_whole_in_itself_and_escapes_what_it_shows():
     assert "src=" not in page
     assert "<link" not in page
     assert "nan" not in page
+
+
+def test_a_ramp_is_shown_over_what_it_offered():
+    ramp = msgspec.structs.replace(ORDER, rate_per_second=100, rate_to_per_second=300, seconds=2)
+    seconds = {n: SecondReport(3, 1, 1, fold([0.001])) for n in (0, 1)}
+    whole = merged([msgspec.structs.replace(a_report(), seconds=seconds)], ramp, ABOUT)
+    assert [each["offered_per_s"] for each in whole["by_second"]] == [150, 250]
+    page = as_page(whole)
+    assert page.count("<svg") == 4
+    assert "300/s" not in page  # nothing was offered at that rate for a whole second
+    assert "200/s" in page
