@@ -14,7 +14,6 @@ from voting.edge.sender import Sender
 from voting.pseudonyms import Place
 from voting.settings import Network
 
-
 _FORWARDED_CHARACTERS_KEPT_MAX = 512
 """Of a longer X-Forwarded-For the place is worked out anew: its sender chooses what is kept."""
 
