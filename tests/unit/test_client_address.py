@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from antifraud.networks import prefixes_of
 from voting.edge.client_address import ClientAddress
+from voting.edge.sender import Sender
 
 PROXIES = tuple(map(ipaddress.ip_network, ("10.0.0.0/8", "127.0.0.1/32", "fd00::/8")))
 address = ClientAddress(PROXIES)
@@ -69,3 +70,11 @@ def test_ipv4_is_the_same_however_it_is_written(found):
 def test_what_is_no_address_is_an_error(text):
     with pytest.raises(ValueError, match="no IP address"):
         prefixes_of(text)
+
+
+def test_place_of_a_long_header_is_found_and_not_kept():
+    kept = ClientAddress(PROXIES)
+    for header in ("8.8.8.8", ",".join(["6.6.6.6"] * 500) + ",8.8.8.8"):
+        place = kept.place(Sender("10.0.0.1", forwarded_for=header))
+        assert place.prefixes == prefixes_of("8.8.8.8")
+    assert kept._place_behind.cache_info().currsize == 1

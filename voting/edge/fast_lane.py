@@ -17,6 +17,11 @@ its requests end, the lane frames them itself (heads.py) and takes the next requ
 aiohttp agrees that the last one is whole. Where the two might ever disagree (an upgrade,
 a head or a chunk that heads.py does not take) the connection is aiohttp's for good.
 
+In an overload, when the ballot box is full, only some are looked at, to be refused (503); the rest
+wait in their order, whatever they ask for. How long is bounded by the cap on connections: 10,000
+of them at 20,000 likes a second wait half a second. With DIANZAN_FAST_LANE=off all are refused at
+once.
+
 Owner: one `FastLane` per edge process. Where a client hangs up with a like on its way, the vote
 stands, and the same click finds its answer later.
 """

@@ -7,6 +7,9 @@ from voting.edge.answers import allow, headers, problem
 from voting.edge.parts import EDGE, Edge
 from voting.edge.sender import Sender, sender_of
 
+_ORIGIN_CHARACTERS_MAX = 300
+"""No host's name is longer, and answers are remembered by the origins that may read them."""
+
 
 def is_allowed(edge: Edge, sender: Sender, campaign: Campaign | None) -> bool:
     """Whether the page that sent this may: no Origin at all (not a browser, or a page of ours by
@@ -25,7 +28,10 @@ def is_allowed(edge: Edge, sender: Sender, campaign: Campaign | None) -> bool:
     if edge.settings.public_origins:
         return False
     # Nobody has said how we are called: then it is as the browser addressed us.
-    return origin in (f"https://{sender.host}", f"http://{sender.host}")
+    return len(origin) <= _ORIGIN_CHARACTERS_MAX and origin in (
+        f"https://{sender.host}",
+        f"http://{sender.host}",
+    )
 
 
 def allowed_origin(edge: Edge, sender: Sender, campaign: Campaign | None = None) -> str | None:

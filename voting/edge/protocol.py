@@ -57,8 +57,8 @@ class EdgeProtocol(RequestHandler):
         super().data_received(data)
         if awaited and body.is_eof() and self._parser is not None:
             # Its request was taken from the queue before it was whole, which aiohttp's parser does
-            # not see: it would think for ever that one more waits, and with 32 of them hold back
-            # what is pipelined until more comes.
+            # not see: it thinks from then on that one more waits, stops one short of a full queue,
+            # and holds back what is pipelined behind that until more comes.
             self._parser.message_consumed()
             super().data_received(b"")
         if self._request_count > requests and self._messages:
