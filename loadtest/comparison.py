@@ -20,6 +20,7 @@ from loadtest.report import Figure
 from loadtest.service import CANDIDATES, Service, running_service
 from loadtest.stacks import (
     Stack,
+    cost_ratios,
     cost_us,
     fixed_answer_stack,
     medians,
@@ -115,7 +116,7 @@ def measure_stacks(
             f"cost-over-{name}",
             f"CPU of edge + store per like, fast lane over {name}",
             "",
-            _ratios(ours, stacks[name].reports),
+            cost_ratios(ours, stacks[name].reports),
             most,
         )
         for name, most in _COSTS
@@ -126,7 +127,7 @@ def measure_stacks(
             "cost-over-redis-py",
             "the same, aiohttp alone over redis-py",
             "",
-            _ratios(stacks[AIOHTTP].reports, stacks["redis-py"].reports),
+            cost_ratios(stacks[AIOHTTP].reports, stacks["redis-py"].reports),
             0.45,
         )
     )
@@ -162,10 +163,6 @@ def measure_stacks(
         "kept": kept,
         "absent": absent,
     }
-
-
-def _ratios(ours: list[Report], theirs: list[Report]) -> list[float]:
-    return [cost_us(mine) / cost_us(other) for mine, other in zip(ours, theirs, strict=True)]
 
 
 @contextlib.contextmanager

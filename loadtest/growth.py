@@ -24,7 +24,7 @@ import redis
 from loadtest.processes import Cores, pin, running_on
 from loadtest.report import Figure, median_of
 from loadtest.service import CAMPAIGN, CANDIDATES, ServiceError, running_service
-from loadtest.stacks import Stack, cost_us, medians, service_stack
+from loadtest.stacks import Stack, cost_ratios, cost_us, medians, service_stack
 from loadtest.voters import Report
 
 _PER_SECOND = 22_000
@@ -149,7 +149,7 @@ def measure_growth(
             "growth-devices",
             f"CPU of edge + store per like, at {devices_many:,} devices over {devices_few:,}",
             "",
-            _ratios(stacks[_MANY].reports, few),
+            cost_ratios(stacks[_MANY].reports, few),
             1.2,
             details={name: seen[name] for name in (_FEW, _MANY)},
         ),
@@ -157,7 +157,7 @@ def measure_growth(
             "growth-workers",
             "the same, with 2 workers of the edge, each on its core, over 1",
             "",
-            _ratios(stacks[_TWO_WORKERS].reports, few),
+            cost_ratios(stacks[_TWO_WORKERS].reports, few),
             1.2,
             details={name: seen[name] for name in (_FEW, _TWO_WORKERS)},
         ),
@@ -188,16 +188,12 @@ def measure_fsync(folder: Path, cores: Cores, *, rounds: int, seconds: float) ->
             "fsync",
             "CPU of edge + store per like at full speed, fsync always over each second",
             "",
-            _ratios(seen["always"], seen["everysec"]),
+            cost_ratios(seen["always"], seen["everysec"]),
             1.25,
             details={policy: _seen(reports, cores) for policy, reports in seen.items()}
             | {"kept": kept},
         )
     ]
-
-
-def _ratios(ours: list[Report], theirs: list[Report]) -> list[float]:
-    return [cost_us(mine) / cost_us(other) for mine, other in zip(ours, theirs, strict=True)]
 
 
 def _seen(reports: list[Report], cores: Cores) -> dict[str, Any]:

@@ -258,3 +258,8 @@ def medians(reports: list[Report], cores: Cores) -> dict[str, float]:
 def cost_us(report: Report) -> float:
     """CPU of edge and store per answer."""
     return sum(report.cpu_us.values())
+
+
+def cost_ratios(ours: list[Report], theirs: list[Report]) -> list[float]:
+    """Of each round, our cost over theirs."""
+    return [cost_us(mine) / cost_us(other) for mine, other in zip(ours, theirs, strict=True)]

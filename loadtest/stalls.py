@@ -23,7 +23,7 @@ from typing import Any
 
 import redis
 
-from loadtest.processes import Cores, pin, running_on
+from loadtest.processes import Cores, end_input, pin, running_on
 from loadtest.report import Figure
 from loadtest.service import ServiceError, running_service
 from loadtest.store import Store, running_store
@@ -187,7 +187,6 @@ def _probe(path: Path) -> Iterator[Probe]:
         stdout=subprocess.PIPE,
         text=True,
     )
-    assert process.stdin is not None
     assert process.stdout is not None
     told = process.stdout
     probe = Probe()
@@ -207,11 +206,6 @@ def _probe(path: Path) -> Iterator[Probe]:
     try:
         yield probe
     finally:
-        process.stdin.close()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(5)
+        end_input(process)
         reading.join(5)
         told.close()

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from loadtest.peers.checks import ABSENT
+from loadtest.processes import end_input
 
 
 class Peer(NamedTuple):
@@ -61,7 +62,6 @@ def running_peer(module: str, environment: Mapping[str, str]) -> Iterator[Runnin
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
     try:
@@ -73,11 +73,6 @@ def running_peer(module: str, environment: Mapping[str, str]) -> Iterator[Runnin
             raise PeerError(f"the peer {module} did not start: {said[-500:]}")
         yield Running(**json.loads(line))
     finally:
-        process.stdin.close()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(5)
+        end_input(process)
         process.stdout.close()
         process.stderr.close()
