@@ -205,13 +205,18 @@ local function cast(keys, args)
   local tally_fields, tally_deltas, tally_size = {}, {}, 0
   local refusals, refusal_counts = {}, {}
 
-  local function refuse(candidate, number, outcome)
-    local field = 'r' .. number .. ':' .. outcome
-    if not tally_deltas[field] then
+  local function add_to_tally(field)
+    local delta = tally_deltas[field]
+    if delta then
+      tally_deltas[field] = delta + 1
+    else
       tally_size = tally_size + 1
-      tally_fields[tally_size], tally_deltas[field] = field, 0
+      tally_fields[tally_size], tally_deltas[field] = field, 1
     end
-    tally_deltas[field] = tally_deltas[field] + 1
+  end
+
+  local function refuse(candidate, number, outcome)
+    add_to_tally('r' .. number .. ':' .. outcome)
     local key = candidate .. char(outcome)
     if not refusal_counts[key] then
       refusals[#refusals + 1] = key
@@ -344,13 +349,7 @@ local function cast(keys, args)
               votes[#votes + 1] = sub(ballots, run, (i - 1) * VOTE) .. vote
               run = i * VOTE + 1
             end
-            local delta = tally_deltas[field]
-            if delta then
-              tally_deltas[field] = delta + 1
-            else
-              tally_size = tally_size + 1
-              tally_fields[tally_size], tally_deltas[field] = field, 1
-            end
+            add_to_tally(field)
           end
         end
       end
