@@ -18,6 +18,8 @@ class NetworkClass(enum.IntEnum):
     HOME = 2
     CAMPUS = 3
     DATACENTRE = 4
+    PRIVATE = 5
+    """No public address: this machine, a house network, or a proxy that nobody declared."""
 
 
 class Prefixes(msgspec.Struct, frozen=True, gc=False):
