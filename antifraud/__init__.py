@@ -6,6 +6,8 @@ votes. Whoever calls brings the time along.
 
     limits      Rate, and the GCRA rule that every limit follows
     networks    what an IP address stands for: its prefixes and its class
+    network_claims, organisations: how a table of networks is made, and who is what in it
+    challenge   work that a device does once, by the scheme of ALTCHA
     signals     Signals: the facts about one request that the edge knows
     heuristics  the table of signals and weights
     screen      Signals -> Verdict (partial: the store adds what only the store knows)

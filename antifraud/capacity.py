@@ -33,6 +33,10 @@ class Capacity(NamedTuple):
     new_devices_wide: Rate | None
     """The same per /24 or /48."""
 
+    def votes(self, per_network: Rate) -> Rate:
+        """The limit of votes of one network of this class, in a campaign with this limit."""
+        return Rate(max(1, per_network.burst // self.part), per_network.period_us)
+
 
 def _hourly(devices: int) -> Rate:
     return Rate(devices, PERIODS_US["hour"])

@@ -5,11 +5,22 @@ same bands: `conclude` is that rule in Python, and a property test holds the two
 """
 
 import enum
+from collections.abc import Callable
 from typing import NamedTuple
 
 import msgspec
 
-from antifraud.heuristics import HEURISTICS, RULES_VERSION
+from antifraud.heuristics import (
+    CELL_CODE,
+    HEURISTICS,
+    NETWORK_LIMIT_CODE,
+    NEW_DEVICES_CODE,
+    RULES,
+    RULES_VERSION,
+    STORE_WEIGHTS,
+    Rules,
+    StoreWeights,
+)
 from antifraud.signals import Signals
 
 SCORE_LIMIT = 32_000
@@ -17,7 +28,7 @@ SCORE_LIMIT = 32_000
 
 
 class Decision(enum.IntEnum):
-    """What to do with a ballot, by its score alone. The numbers are stored with the vote."""
+    """What to do with a ballot. The numbers are stored with the vote."""
 
     COUNT = 0
     CHALLENGE = 1
@@ -40,34 +51,107 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     """A partial score with the reasons that weighed most."""
 
     score: int
-    """Milli-nats, within +-SCORE_LIMIT."""
+    """Milli-nats, the prior included, within +-SCORE_LIMIT."""
     reasons: bytes
-    """Three reason codes, the weightiest first, 0 = none."""
+    """Three reason codes, the weightiest first, 0 = none. What speaks for a vote is none."""
     rules: int = RULES_VERSION
 
 
-CLEAN = Verdict(0, bytes(3))
+def screen_by(rules: Rules) -> Callable[[Signals], Verdict]:
+    """A judge by these rules."""
+    caps = {family: round(1000 * nats) for family, nats in rules.family_caps_nats.items()}
+    # Weightiest first: so are the reasons, with no sorting while a like waits.
+    table = sorted(
+        (
+            (round(1000 * rules.weights_nats[rule.name]), rule.code, caps.get(rule.family), rule)
+            for rule in HEURISTICS
+            if rules.weights_nats.get(rule.name)
+        ),
+        key=lambda row: (-row[0], row[1]),
+    )
+    rows = [(rule.holds, weight, code, rule.family, cap) for weight, code, cap, rule in table]
+    prior, version = round(1000 * rules.prior_nats), rules.version
+    # Most votes of a crowd are alike, and so are their verdicts.
+    made: dict[tuple[int, bytes], Verdict] = {}
+
+    def judge(signals: Signals) -> Verdict:
+        score, reasons = prior, b""
+        capped: dict[str, int] | None = None
+        for holds, weight, code, family, cap in rows:
+            if not holds(signals):
+                continue
+            if cap is not None:
+                if capped is None:
+                    capped = {}
+                before = capped.get(family, 0)
+                capped[family] = min(cap, before + weight)
+                score += capped[family] - before
+            else:
+                score += weight
+            if weight > 0 and len(reasons) < 3:
+                reasons += _BYTES[code]
+        key = (score, reasons)
+        verdict = made.get(key)
+        if verdict is None:
+            bounded = max(-SCORE_LIMIT, min(SCORE_LIMIT, score))
+            verdict = made[key] = Verdict(bounded, reasons.ljust(3, b"\0"), version)
+        return verdict
+
+    return judge
 
 
-def screen(signals: Signals) -> Verdict:
-    """Judge one request by what the edge knows of it. Pure; says nothing about limits."""
-    if not HEURISTICS:
-        return CLEAN
-    found = [rule for rule in HEURISTICS if rule.holds(signals)]
-    if not found:
-        return CLEAN
-    score = round(1000 * sum(rule.weight_nats for rule in found))
-    found.sort(key=lambda rule: -abs(rule.weight_nats))
-    reasons = bytes(rule.code for rule in found[:3]).ljust(3, b"\0")
-    return Verdict(max(-SCORE_LIMIT, min(SCORE_LIMIT, score)), reasons)
+_BYTES = [bytes((code,)) for code in range(256)]
+
+screen = screen_by(RULES)
+"""Judge one request by what the edge knows of it, by the rules in force. Pure; says nothing about
+limits."""
 
 
-def conclude(score: int, bands: Bands, *, challenges: bool) -> Decision:
-    """The decision for a final score. Where challenges are switched off, one becomes a hold."""
+class Conclusion(NamedTuple):
+    """What the store makes of a ballot that no limit and no quota turned away."""
+
+    decision: Decision
+    score: int
+    reasons: bytes
+
+
+def conclude(
+    score: int,
+    reasons: bytes = bytes(3),
+    *,
+    proven: bool = False,
+    challenges: bool = True,
+    over_limit: bool = False,
+    over_new_devices: bool = False,
+    cell_weight: int = 0,
+    bands: Bands = BANDS,
+    weights: StoreWeights = STORE_WEIGHTS,
+) -> Conclusion:
+    """The final conclusion, as the function draws it.
+
+    `proven`: the device has solved a challenge, and is not asked for another. `challenges`: whether
+    there are any; where not, one becomes a hold. `over_limit`: above its network's limit of votes.
+    `over_new_devices`: a new device's first vote, above its network's rate of them. `cell_weight`:
+    milli-nats that `watch` gave to the cell that the ballot is in, 0 = to none.
+    """
+    codes = b""
+    if over_limit:
+        score += weights.network_limit
+        codes += _BYTES[NETWORK_LIMIT_CODE]
+    if cell_weight:
+        score += cell_weight
+        codes += _BYTES[CELL_CODE]
+    if over_new_devices:
+        score += weights.new_devices
+        codes += _BYTES[NEW_DEVICES_CODE]
+    score = max(-SCORE_LIMIT, min(SCORE_LIMIT, score))
     if score >= bands.refuse:
-        return Decision.REFUSE
-    if score >= bands.hold:
-        return Decision.HOLD
-    if score >= bands.challenge:
-        return Decision.CHALLENGE if challenges else Decision.HOLD
-    return Decision.COUNT
+        decision = Decision.REFUSE
+    elif score >= bands.hold or over_limit:
+        decision = Decision.HOLD
+    elif score >= bands.challenge or over_new_devices:
+        unproven = Decision.CHALLENGE if challenges else Decision.HOLD
+        decision = Decision.COUNT if proven else unproven
+    else:
+        decision = Decision.COUNT
+    return Conclusion(decision, score, (codes + reasons)[:3])

@@ -59,7 +59,11 @@ _GET = (
     "{more}"
     "\r\n"
 )
-_BODY = '{{"token":"{token}","campaign":"{campaign}","candidate":"{candidate}","click":"{click}"}}'
+_BODY = (
+    '{{"token":"{token}","campaign":"{campaign}","candidate":"{candidate}",{seen}'
+    '"click":"{click}"}}'
+)
+_SEEN = '"view":"{view}","dwell_ms":4200,'
 
 
 class Like(NamedTuple):
@@ -136,10 +140,12 @@ def build_request(
     address: str,
     host: str = HOST,
     origin: str = ORIGIN,
+    view: str = "",
 ) -> bytes:
-    """The bytes of one like; some 800 with the token of the service. The body ends with the
-    click."""
-    body = _BODY.format(token=token, campaign=campaign, candidate=candidate, click=click)
+    """The bytes of one like; some 850 with the token and the view of the service. The body ends
+    with the click."""
+    seen = _SEEN.format(view=view) if view else ""
+    body = _BODY.format(token=token, campaign=campaign, candidate=candidate, click=click, seen=seen)
     return build_post("/v1/likes", body, address, host, origin)
 
 
@@ -157,6 +163,7 @@ def build_requests(
     seed: int,
     host: str = HOST,
     origin: str = ORIGIN,
+    view: str = "",
 ) -> Iterator[bytes]:
     """The bytes of these likes, each with a click id of its own."""
     for number, (device, candidate) in enumerate(likes):
@@ -168,4 +175,5 @@ def build_requests(
             address_of(device, seed),
             host=host,
             origin=origin,
+            view=view,
         )

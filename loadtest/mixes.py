@@ -21,7 +21,7 @@ KINDS = {
     "counts-whole": Kind(frozenset({200}), "the counts, never with If-None-Match"),
     "counts-known": Kind(frozenset({200, 304}), "the counts, from the second on If-None-Match"),
     "devices": Kind(frozenset({201}), "a token for a new device"),
-    "proofs": Kind(frozenset({200}), "a token shown with the solution of its challenge"),
+    "proofs": Kind(frozenset({200}), "a token shown again, for the level that its age has earned"),
     "bad-token": Kind(frozenset({401}), "a like with a token that nobody gave out"),
     "malformed": Kind(frozenset({400}), "a like whose body is cut short"),
     "unknown-candidate": Kind(frozenset({404}), "a like for nobody"),

@@ -16,8 +16,10 @@ says what it was. Loopback only, unless the order allows another host by name.
 import asyncio
 import collections
 import contextlib
+import http.client
 import ipaddress
 import itertools
+import json
 import math
 import random
 import signal
@@ -358,6 +360,7 @@ class _Run:
             seed=order.seed,
             host=order.host_header,
             origin=order.origin,
+            view=_view_in_the_counts(order) if likes else "",
         )
         liked = (like.candidate for like in likes)
         self.requests: list[bytes] = []
@@ -384,7 +387,7 @@ class _Run:
         if kind == "devices":
             return build_post("/v1/devices", f'{{"campaign":"{order.campaign}"}}', at, host, origin)
         if kind == "proofs":
-            proof = f'{{"token":"{token}","solution":"x"}}'
+            proof = f'{{"token":"{token}"}}'
             return build_post("/v1/devices/proof", proof, at, host, origin)
         if kind == "counts-whole":
             return build_get(f"/v1/campaigns/{order.campaign}/counts", host, origin)
@@ -641,6 +644,21 @@ class _Run:
         for voter in self._voters:
             if voter.request >= 0 and voter.due >= self._measured_from:
                 self._measured(now - voter.due, self._kinds[voter.request], 0, voter.due)
+
+
+def _view_in_the_counts(order: Order) -> str:
+    """The view that the page's counts bring, which its likes then carry; "" from a service that
+    has none."""
+    connection = http.client.HTTPConnection(order.host, order.port, timeout=1)
+    try:
+        connection.request("GET", f"/v1/campaigns/{order.campaign}/counts")
+        counts = json.loads(connection.getresponse().read())
+    except (OSError, http.client.HTTPException, ValueError):
+        return ""
+    finally:
+        connection.close()
+    view = counts.get("view") if isinstance(counts, dict) else None
+    return view if isinstance(view, str) else ""
 
 
 async def carry_out(order: Order, *, in_step: bool = False) -> Report:

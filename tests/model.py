@@ -8,15 +8,16 @@ those too.
 from dataclasses import dataclass, field
 from datetime import date
 
-from antifraud.heuristics import NETWORK_LIMIT_CODE, STORE_WEIGHTS
-from antifraud.limits import take, wait_us
+from antifraud.capacity import CAPACITIES, FAR_FACTOR
+from antifraud.limits import Rate, take, wait_us
 from antifraud.networks import NetworkClass
-from antifraud.screen import BANDS, SCORE_LIMIT, Decision, conclude
+from antifraud.screen import Decision, conclude
+from antifraud.signals import PROVEN
 from voting.ballot import REFUSALS, Outcome
-from voting.ballot_box import FAR_FACTOR
 from voting.campaign import Campaign, CampaignDay
 
 GRACE_US = 15 * 60 * 1_000_000
+DAY_SECONDS = 86_400
 
 
 @dataclass
@@ -30,6 +31,19 @@ class Tap:
     score: int = 0
     network_class: int = 0
     reasons: bytes = bytes(3)
+    wide: bytes = b"wide\0\0\0\0"
+    age: int = 0
+    level: int = 1
+    agent: int = 0
+
+
+@dataclass
+class Mark:
+    """What `watch` said of a cell."""
+
+    weight: int
+    agent: int = 0
+    """Only of this user agent class; 0 = of any."""
 
 
 @dataclass
@@ -62,12 +76,17 @@ class Model:
     device_free: dict[tuple[date, bytes], int] = field(default_factory=dict)
     near_free: dict[tuple[date, bytes], int] = field(default_factory=dict)
     far_free: dict[tuple[date, bytes], int] = field(default_factory=dict)
+    new_free: dict[tuple[date, bytes], int] = field(default_factory=dict)
+    """Of networks and of wide ones: no two of them are named alike."""
+    cells: dict[tuple[date, bytes, int], Mark] = field(default_factory=dict)
+    """(day, network or wide network, candidate) -> mark."""
+    capacities: dict[tuple[date, bytes], int] = field(default_factory=dict)
     life: dict[bytes, int] = field(default_factory=dict)
     counted: dict[int, int] = field(default_factory=dict)
     held: dict[int, int] = field(default_factory=dict)
     refused: dict[tuple[int, Outcome], int] = field(default_factory=dict)
-    votes: list[tuple[int, int, Tap, int, bytes]] = field(default_factory=list)
-    """(epoch, seq, tap, final score, final reasons)"""
+    votes: list[tuple[int, int, Tap, int, bytes, Decision]] = field(default_factory=list)
+    """(epoch, seq, tap, final score, final reasons, verdict)"""
 
     def cast(self, taps: list[Tap], now_us: int, replid: str, known: str) -> list[Answer]:
         """One batch, on the server with this replication id, by a caller who knows that or an
@@ -136,7 +155,10 @@ class Model:
             return self._refuse(tap, Outcome.QUOTA_SPENT, today)
 
         limits = self.campaign.limits
-        far = limits.per_network.times(FAR_FACTOR)
+        capacity = CAPACITIES[NetworkClass(tap.network_class)]
+        factor = self.capacities.get((day.date, tap.network), 1)
+        votes = capacity.votes(limits.per_network)
+        near, far = _grown(votes, factor), _grown(votes.times(FAR_FACTOR), factor)
         device_key, network_key = (day.date, tap.device), (day.date, tap.network)
         free = (
             self.device_free.get(device_key, 0),
@@ -145,23 +167,31 @@ class Model:
         )
         device_ok, device_next = take(limits.per_device, free[0], now)
         far_ok, far_next = take(far, free[1], now)
-        near_ok, near_next = take(limits.per_network, free[2], now)
+        near_ok, near_next = take(near, free[2], now)
         if not device_ok:
             wait = wait_us(limits.per_device, free[0], now)
             return self._refuse(tap, Outcome.THROTTLED, today, wait)
         if not far_ok:
             return self._refuse(tap, Outcome.THROTTLED, today, wait_us(far, free[1], now))
         if not near_ok and tap.network_class == NetworkClass.DATACENTRE:
-            wait = wait_us(limits.per_network, free[2], now)
+            wait = wait_us(near, free[2], now)
             return self._refuse(tap, Outcome.THROTTLED, today, wait)
 
-        score, reasons = tap.score, tap.reasons
-        if not near_ok:
-            score = min(SCORE_LIMIT, score + STORE_WEIGHTS.network_limit)
-            reasons = bytes((NETWORK_LIMIT_CODE,)) + reasons[:2]
-        decision = conclude(score, BANDS, challenges=self.challenges)
-        if not near_ok and decision is not Decision.REFUSE:
-            decision = Decision.HOLD
+        new_ok, new_next = self._new_device(tap, today, day.date, now, factor)
+        marks = (
+            self.cells.get((day.date, place, tap.candidate)) for place in (tap.network, tap.wide)
+        )
+        decision, score, reasons = conclude(
+            tap.score,
+            tap.reasons,
+            proven=bool(tap.level & PROVEN),
+            challenges=self.challenges,
+            over_limit=not near_ok,
+            over_new_devices=not new_ok,
+            cell_weight=max(
+                (mark.weight for mark in marks if mark and mark.agent in (0, tap.agent)), default=0
+            ),
+        )
         if decision is Decision.REFUSE:
             return self._refuse(tap, Outcome.REFUSED, today)
         if decision is Decision.CHALLENGE:
@@ -172,9 +202,11 @@ class Model:
         self.device_free[device_key] = device_next
         self.far_free[network_key] = far_next
         self.near_free[network_key] = near_next
+        if new_ok:
+            self.new_free |= new_next
         if rules.likes_per_campaign:
             self.life[tap.device] = self.life.get(tap.device, 0) + 1
-        self.votes.append((epoch, self.seq, tap, score, reasons))
+        self.votes.append((epoch, self.seq, tap, score, reasons, decision))
         held = decision is Decision.HOLD
         sums = self.held if held else self.counted
         sums[tap.candidate] = sums.get(tap.candidate, 0) + 1
@@ -183,6 +215,24 @@ class Model:
             position=(epoch, self.seq),
             remaining=self._remaining(tap, today),
         )
+
+    def _new_device(
+        self, tap: Tap, today: list[Given], day: date, now: int, factor: int
+    ) -> tuple[bool, dict[tuple[date, bytes], int]]:
+        """Whether its networks' rates of new devices admit this one, and what they become."""
+        capacity = CAPACITIES[NetworkClass(tap.network_class)]
+        if today or capacity.new_devices is None or tap.age >= DAY_SECONDS:
+            return True, {}
+        becomes = {}
+        admitted_by_all = True
+        for place, rate in (
+            (tap.network, capacity.new_devices),
+            (tap.wide, capacity.new_devices_wide),
+        ):
+            before = self.new_free.get((day, place), 0)
+            admitted, becomes[day, place] = take(_grown(rate, factor), before, now)
+            admitted_by_all &= admitted
+        return admitted_by_all, becomes
 
     def _refuse(self, tap: Tap, outcome: Outcome, today: list[Given], wait_us: int = 0) -> Answer:
         key = (tap.candidate, outcome)
@@ -197,3 +247,15 @@ class Model:
         if rules.likes_per_campaign:
             quotas.append(rules.likes_per_campaign - self.life.get(tap.device, 0))
         return max(0, min(quotas)) if quotas else None
+
+
+def _grown(rate: Rate, factor: int) -> Rate:
+    """So many times as much in the same window, as the function counts it: by a shorter interval,
+    in whole microseconds."""
+    return _Grown(rate, factor)
+
+
+class _Grown:
+    def __init__(self, rate: Rate, factor: int) -> None:
+        self.interval_us = max(1, rate.interval_us // factor)
+        self.window_us = rate.window_us

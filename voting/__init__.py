@@ -16,8 +16,12 @@ and beside it:
     campaign.py      what is voted on, and when
     catalog.py       campaigns and candidates from Postgres, held in memory
     intake/          a folder of staff's files -> a checked campaign in Postgres
-    device.py        DeviceToken: mint and verify
+    device.py        DeviceToken: mint, verify, promote
+    view.py          a signed stamp of when a card was shown
+    keys.py          the installation's keys, and their rotation
     pseudonyms.py    keyed hashes that stand for devices and networks
+    networks_file.py the table of networks in force
+    network_sources.py  files that one is built from
     receipt.py       a vote's position, enciphered
     store_line.py    the vote path's connection to the store
     process.py       how every long-lived process of ours starts, logs and stops

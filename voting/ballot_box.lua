@@ -7,8 +7,11 @@
 --   3 tally      hash    counters per candidate
 --   4 day        hash    device -> device-day record of the day
 --   5 yesterday  hash    the same of the day before: read for a while after midnight, never written
---   6 networks   hash    network -> next_free of its limit, and of FAR times its limit
+--   6 networks   hash    network -> next_free of its limit, of FAR times its limit, of its rate of
+--                        new devices; wide network -> next_free of its rate of new devices
 --   7 life       hash    device -> likes in the campaign; used only where they are limited
+--   8 cells      hash    suspicious (network, candidate) -> weight; `watch` writes it, we only read
+--   9 capacity   hash    network -> how many times its class's capacity it has; the same
 -- ARGV
 --   1 plan       packed: the campaign's rules and the day, PLAN below
 --   2 replid     replication id that the server had when the caller connected
@@ -16,9 +19,9 @@
 --                argument, for each one costs the server an object, a copy and a string more
 -- Answer: status u8, now u64 (microseconds); then, if status is CAST, per ballot ANSWER.
 --
--- Order of judgement: the same click again, the window, repeat, quotas, limits, verdict. What does
--- not become a vote changes nothing but the sum of refusals, so a repeat or a retry costs a device
--- nothing.
+-- Order of judgement: the same click again, the window, repeat, quotas, limits, verdict (which is
+-- antifraud.screen.conclude). What does not become a vote changes nothing but the sum of refusals,
+-- so a repeat, a retry or a challenge costs a device and its network nothing.
 --
 -- A crash: the function runs whole or not at all, and its writes reach the AOF as one transaction.
 -- The journal is written first: if that is refused, nothing else has happened.
@@ -31,13 +34,14 @@
 
 -- While a library loads, neither `redis.call` nor the standard libraries are there: `bind` fetches
 -- them at the first call.
-local call, pack, unpack_struct, sub, byte, char, format, find, match, concat, ceil, max, min, rep
+local call, pack, unpack_struct, sub, byte, char, format, find, match, concat, ceil, floor, max, min
+local rep
 
 local function bind()
   call, pack, unpack_struct = redis.call, struct.pack, struct.unpack
   sub, byte, char, format, rep = string.sub, string.byte, string.char, string.format, string.rep
   find, match = string.find, string.match
-  concat, ceil, max, min = table.concat, math.ceil, math.max, math.min
+  concat, ceil, floor, max, min = table.concat, math.ceil, math.floor, math.max, math.min
 end
 
 local CAST, WRONG_DAY = 0, 1
@@ -46,13 +50,18 @@ local CAST, WRONG_DAY = 0, 1
 local AGAIN, COUNTED, HELD, REPEATED, QUOTA_SPENT, CHALLENGE = 0, 1, 2, 3, 4, 5
 local THROTTLED, REFUSED, CLOSED, NOT_OPEN, PAUSED, CLICK_REUSED = 6, 7, 8, 9, 10, 11
 
--- antifraud: Decision, NetworkClass, NETWORK_LIMIT_CODE
-local HOLD_BYTE = '\2'
+-- antifraud: Decision, NetworkClass, the reason codes of the store, PROVEN
+local COUNT_BYTE, HOLD_BYTE = '\0', '\2'
 local DATACENTRE = 4
-local NETWORK_LIMIT_CODE = 1
-local SCORE_LIMIT = 32000
+local NETWORK_LIMIT_CODE, NEW_DEVICES_CODE, CELL_CODE = '\1', '\2', '\3'
+local PROVEN = 16
 
-local PLAN = '>BBHHI4I8I8I8I8BHHI4I8I8I8I8I8I8hhhhB'
+-- layout, shard, epoch floor, campaign, day, [starts, ends) of the day, opens, closes, paused, likes
+-- per candidate and day, candidates per day, likes per campaign, interval and window of a device's
+-- limit, three bands, weights of the limit and of new devices, challenges; then of each class of
+-- network from 0 on: interval and window of its limit, of FAR times its limit, of its rate of new
+-- devices and of its wide network's (0 = none).
+local PLAN, CLASS_RATES, CLASSES = '>BBHHI4I8I8I8I8BHHI4I8I8hhhhhB', 'I8I8I8I8I8I8I8I8', 6
 local HEADER = '>BBHHI4I8I8HH'
 local ANSWERED = '>BI8'
 local ANSWER = 'BHI4HI8'
@@ -60,20 +69,34 @@ local NO_QUOTA, QUOTA_MAX = 65535, 65534
 local EPOCH_MAX = 65535
 local VOTE = 57         -- bytes of a ballot, and of the vote that it becomes
 local SCORE, REASONS = 52, 54  -- where the score starts in one, and the three reasons
--- Of a ballot: device, network, (wide), candidate, click, (asn), network class, (...), score.
-local BALLOT, FACTS = 'c8c8xxxxxxxxc2c6xxxxB' .. 'xxxxxxxxxxxxxx' .. 'hxxxx', 6
+local AGENT_CLASS = 38  -- where the class of the user agent is
+-- Of a ballot: device, network, wide, candidate, click, (asn), network class, (user agent's, tls),
+-- token age, level, (dwell, rules), score, (reasons, verdict).
+local BALLOT, FACTS = 'c8c8c8c2c6xxxxBxxxxxI4Bxxxx' .. 'hxxxx', 9
+local DAY_SECONDS = 86400
 local LIKE = 15         -- bytes of one like in a device-day record
 local FIRST_LIKE = 9    -- where the first one starts
 local GRACE_US = 15 * 60 * 1000000
 
 -- Kept from call to call; bounded by the size of a batch, by 256 and by the number of candidates.
 local ballot_formats, answer_formats, bytes_of, numbers = {}, {}, {}, {}
+local plan_text, plan  -- the last one, taken apart: it changes once a day, and with the campaign
 
 local function formats(n)
   if not ballot_formats[n] then
     ballot_formats[n], answer_formats[n] = '>' .. rep(BALLOT, n), ANSWERED .. rep(ANSWER, n)
   end
   return ballot_formats[n], answer_formats[n]
+end
+
+local function read_plan(text)
+  local rates, at = {}, 22  -- behind the first 21 numbers
+  local all = { unpack_struct(PLAN .. rep(CLASS_RATES, CLASSES), text) }
+  for class = 0, CLASSES - 1 do
+    rates[class] = { unpack(all, at, at + 7) }
+    at = at + 8
+  end
+  return { all, rates, {} }
 end
 
 -- A candidate as it lies in a ballot -> in decimal, as the tally's fields say.
@@ -114,6 +137,15 @@ local function candidates_in(record)
   return n
 end
 
+-- What a mark of a cell adds to the score of ballot `i`; 0 where there is none, or it is for another
+-- user agent.
+local function mark_weight(mark, ballots, i)
+  if not mark then return 0 end
+  local weight, _, agent = unpack_struct('>hBB', mark)
+  if agent ~= 0 and agent ~= byte(ballots, (i - 1) * VOTE + AGENT_CLASS) then return 0 end
+  return weight
+end
+
 -- antifraud.limits.take: admitted, next_free afterwards. Compared, for a call of min or max costs
 -- as much as all the rest of it.
 local function take(interval, window, next_free, now)
@@ -124,13 +156,30 @@ local function take(interval, window, next_free, now)
   return true, after
 end
 
+-- The rates of a network of this class with a learned capacity: so many times as much in the same
+-- windows. Kept: factors are at most 255.
+local function learned_rates(class, factor)
+  local key = class * 256 + factor
+  local rates = plan[3][key]
+  if not rates then
+    local base = plan[2][class]
+    rates = {}
+    for i = 1, 8 do
+      -- Odd ones are intervals, 0 = no limit.
+      rates[i] = (i % 2 == 0 or base[i] == 0) and base[i] or max(1, floor(base[i] / factor))
+    end
+    plan[3][key] = rates
+  end
+  return rates
+end
+
 local function cast(keys, args)
   if not call then bind() end
-  local _, shard, epoch_floor, campaign, day, day_starts, day_ends, opens, closes, paused,
-    per_candidate, per_day, per_life, device_interval, device_window, near_interval, near_window,
-    far_interval, far_window, challenge_at, hold_at, refuse_at, network_weight, challenges =
-    unpack_struct(PLAN, args[1])
-  local layout = byte(args[1], 1)
+  if args[1] ~= plan_text then plan_text, plan = args[1], read_plan(args[1]) end
+  local layout, shard, epoch_floor, campaign, day, day_starts, day_ends, opens, closes, paused,
+    per_candidate, per_day, per_life, device_interval, device_window, challenge_at, hold_at,
+    refuse_at, network_weight, new_weight, challenges = unpack(plan[1], 1, 21)
+  local class_rates = plan[2]
 
   local time = call('TIME')
   local now = time[1] * 1000000 + time[2]
@@ -173,13 +222,45 @@ local function cast(keys, args)
   if now < day_starts + GRACE_US then
     yesterday = call('HMGET', keys[5], unpack(devices))
   end
-  local near, far = {}, {}
-  found = call('HMGET', keys[6], unpack(networks))
+  -- Of networks, and of the wide ones of devices that may turn out to be new.
+  local near, far, newest = {}, {}, {}
+  local asked = networks
   for i = 1, n do
-    if found[i] and not near[networks[i]] then
-      near[networks[i]], far[networks[i]] = unpack_struct('>I8I8', found[i])
+    if records[devices[i]] == '' then
+      local at = (i - 1) * FACTS
+      if facts[at + 7] < DAY_SECONDS then
+        if asked == networks then asked = { unpack(networks) } end
+        asked[#asked + 1] = facts[at + 3]
+      end
     end
   end
+  found = call('HMGET', keys[6], unpack(asked))
+  for i = 1, n do
+    local network = networks[i]
+    if found[i] and not near[network] then
+      -- Three numbers; two where an older version of this function wrote it.
+      if #found[i] == 24 then
+        near[network], far[network], newest[network] = unpack_struct('>I8I8I8', found[i])
+      else
+        near[network], far[network] = unpack_struct('>I8I8', found[i])
+      end
+    end
+  end
+  for i = n + 1, #asked do
+    if found[i] then newest[asked[i]] = unpack_struct('>I8', found[i]) end
+  end
+  -- What `watch` knows: mostly nothing, and then it costs a look.
+  local marks, factors
+  if call('HLEN', keys[8]) > 0 then
+    local cells = {}
+    for i = 1, n do
+      local at = (i - 1) * FACTS
+      cells[2 * i - 1] = facts[at + 2] .. facts[at + 4]
+      cells[2 * i] = facts[at + 3] .. facts[at + 4]
+    end
+    marks = call('HMGET', keys[8], unpack(cells))
+  end
+  if call('HLEN', keys[9]) > 0 then factors = call('HMGET', keys[9], unpack(networks)) end
   local life
   if per_life > 0 then
     life = {}
@@ -189,9 +270,8 @@ local function cast(keys, args)
 
   -- What a limit becomes that was not in use: the same for all of them.
   local device_fresh = now + device_interval
-  local near_fresh, far_fresh = now + near_interval, now + far_interval
   local device_fresh_packed = pack('>I8', device_fresh)
-  local network_fresh_packed = pack('>I8I8', near_fresh, far_fresh)
+  local fresh_packed, fresh_new_packed, fresh_wide_packed = {}, {}, {}  -- by a network's rates
   -- A position's bytes but for the last, and the seq at which they are others.
   local position, position_until = nil, 0
 
@@ -227,7 +307,7 @@ local function cast(keys, args)
 
   for i = 1, n do
     local at = (i - 1) * FACTS
-    local device, network, candidate, click = devices[i], networks[i], facts[at + 3], facts[at + 4]
+    local device, network, candidate, click = devices[i], networks[i], facts[at + 4], facts[at + 5]
     local number = numbers[candidate] or number_of(candidate)
     local record = records[device]
     local known = record ~= ''
@@ -240,7 +320,7 @@ local function cast(keys, args)
     end
     local outcome, wait_us = nil, 0
     local answer_epoch, answer_seq = 0, 0
-    local as_it_came = false
+    local in_journal = false
 
     local source, place = record, known and like_of_click(record, click)
     if not place and yesterday and yesterday[i] then
@@ -260,8 +340,12 @@ local function cast(keys, args)
         or (life and life[device] >= per_life) then
         outcome = QUOTA_SPENT
       else
-        local device_ok, near_ok, far_ok = true, true, true
-        local device_next, near_next, far_next = device_fresh, near_fresh, far_fresh
+        local class = facts[at + 6]
+        local factor = factors and factors[i]
+        local rates = factor and learned_rates(class, byte(factor)) or class_rates[class]
+        local device_ok, near_ok, far_ok, new_ok = true, true, true, true
+        local device_next = device_fresh
+        local near_next, far_next = now + rates[1], now + rates[3]
         if known then
           local next_free = unpack_struct('>I8', record)
           if next_free > now then
@@ -269,24 +353,43 @@ local function cast(keys, args)
           end
         end
         if near[network] then
-          far_ok, far_next = take(far_interval, far_window, far[network], now)
-          near_ok, near_next = take(near_interval, near_window, near[network], now)
+          far_ok, far_next = take(rates[3], rates[4], far[network], now)
+          near_ok, near_next = take(rates[1], rates[2], near[network], now)
         end
         if not device_ok then
           outcome, wait_us = THROTTLED, device_next + device_interval - now - device_window
         elseif not far_ok then
-          outcome, wait_us = THROTTLED, far_next + far_interval - now - far_window
-        elseif not near_ok and facts[at + 5] == DATACENTRE then
-          outcome, wait_us = THROTTLED, near_next + near_interval - now - near_window
+          outcome, wait_us = THROTTLED, far_next + rates[3] - now - rates[4]
+        elseif not near_ok and class == DATACENTRE then
+          outcome, wait_us = THROTTLED, near_next + rates[1] - now - rates[2]
         else
+          local newest_next, wide, wide_next
+          if not known and rates[5] > 0 and facts[at + 7] < DAY_SECONDS then
+            wide = facts[at + 3]
+            local narrow_ok, wide_ok = true, true
+            newest_next, wide_next = now + rates[5], now + rates[7]
+            if newest[network] then
+              narrow_ok, newest_next = take(rates[5], rates[6], newest[network], now)
+            end
+            if newest[wide] then
+              wide_ok, wide_next = take(rates[7], rates[8], newest[wide], now)
+            end
+            new_ok = narrow_ok and wide_ok
+          end
           -- The verdict: the edge's partial score and what only the store knows.
-          local score = facts[at + 6]
-          if not near_ok then score = min(SCORE_LIMIT, score + network_weight) end
+          local score, codes = facts[at + 9], ''
+          if not near_ok then score, codes = score + network_weight, NETWORK_LIMIT_CODE end
+          if marks and (marks[2 * i - 1] or marks[2 * i]) then
+            local weight = max(mark_weight(marks[2 * i - 1], ballots, i),
+              mark_weight(marks[2 * i], ballots, i))
+            if weight > 0 then score, codes = score + weight, codes .. CELL_CODE end
+          end
+          if not new_ok then score, codes = score + new_weight, codes .. NEW_DEVICES_CODE end
           if score >= refuse_at then
             outcome = REFUSED
           elseif score >= hold_at or not near_ok then
             outcome = HELD
-          elseif score >= challenge_at then
+          elseif (score >= challenge_at or not new_ok) and facts[at + 8] % (2 * PROVEN) < PROVEN then
             outcome = (challenges == 1) and CHALLENGE or HELD
           else
             outcome = COUNTED
@@ -325,31 +428,59 @@ local function cast(keys, args)
               life_pairs[words], life_pairs[words + 1] = device, life[device]
             end
             near[network], far[network] = near_next, far_next
+            if newest_next and new_ok then newest[network], newest[wide] = newest_next, wide_next end
             words = network_places[network]
             if not words then
               words = network_words + 1
               network_words = words + 1
               network_places[network], network_pairs[words] = words, network
             end
-            network_pairs[words + 1] = near_next == near_fresh and far_next == far_fresh
-              and network_fresh_packed or pack('>I8I8', near_next, far_next)
+            local newest_of = newest[network] or 0
+            if near_next == now + rates[1] and far_next == now + rates[3]
+              and (newest_of == 0 or newest_of == now + rates[5]) then
+              -- Of a limit that was not in use: the same for all of a class, so made once.
+              local fresh = newest_of == 0 and fresh_packed or fresh_new_packed
+              local packed = fresh[rates]
+              if not packed then
+                packed = pack('>I8I8I8', near_next, far_next, newest_of)
+                fresh[rates] = packed
+              end
+              network_pairs[words + 1] = packed
+            else
+              network_pairs[words + 1] = pack('>I8I8I8', near_next, far_next, newest_of)
+            end
+            if wide and new_ok then
+              words = network_places[wide]
+              if not words then
+                words = network_words + 1
+                network_words = words + 1
+                network_places[wide], network_pairs[words] = words, wide
+              end
+              local packed = wide_next == now + rates[7] and fresh_wide_packed[rates]
+              if not packed then
+                packed = pack('>I8', wide_next)
+                if wide_next == now + rates[7] then fresh_wide_packed[rates] = packed end
+              end
+              network_pairs[words + 1] = packed
+            end
             if mine == 0 then liked = liked + 1 end
             votes_made = votes_made + 1
-            local field = number
-            if outcome == COUNTED then
-              as_it_came = true
+            if outcome == COUNTED and codes == '' then
+              in_journal = true
             else
-              field = 'h' .. number
-              local vote = sub(ballots, (i - 1) * VOTE + 1, i * VOTE - 1) .. HOLD_BYTE
-              if not near_ok then
-                -- Our reason goes first, the least weighty of the three goes.
-                vote = sub(vote, 1, SCORE - 1) .. pack('>hB', score, NETWORK_LIMIT_CODE)
-                  .. sub(vote, REASONS, REASONS + 1) .. HOLD_BYTE
+              local start = (i - 1) * VOTE
+              local vote = sub(ballots, start + 1, start + VOTE - 1)
+              if codes ~= '' then
+                -- Our reasons go first, the least weighty go.
+                vote = sub(vote, 1, SCORE - 1) .. pack('>h', score)
+                  .. sub(codes .. sub(vote, REASONS, REASONS + 2), 1, 3)
               end
-              votes[#votes + 1] = sub(ballots, run, (i - 1) * VOTE) .. vote
-              run = i * VOTE + 1
+              votes[#votes + 1] = sub(ballots, run, start) .. vote
+                .. (outcome == HELD and HOLD_BYTE or COUNT_BYTE)
+              run = start + VOTE + 1
+              in_journal = true
             end
-            add_to_tally(field)
+            add_to_tally(outcome == HELD and 'h' .. number or number)
           end
         end
       end
@@ -357,7 +488,7 @@ local function cast(keys, args)
         refuse(candidate, number, outcome)
       end
     end
-    if not as_it_came and run <= i * VOTE then
+    if not in_journal and run <= i * VOTE then
       -- No vote: those before it are.
       if run <= (i - 1) * VOTE then votes[#votes + 1] = sub(ballots, run, (i - 1) * VOTE) end
       run = i * VOTE + 1

@@ -22,6 +22,7 @@ import hiredis
 import msgspec
 import structlog
 
+from antifraud.capacity import CAPACITIES, FAR_FACTOR
 from antifraud.heuristics import STORE_WEIGHTS
 from antifraud.limits import Rate
 from antifraud.screen import BANDS, Verdict
@@ -38,10 +39,8 @@ log = structlog.get_logger()
 BATCH_MAX = 256
 """Ballots in one call. The store serves nobody else meanwhile: about 1.5 ms at this size."""
 
-FAR_FACTOR = 20
-"""Above its limit a network's votes are held, above this many times its limit refused."""
-
-_PLAN = struct.Struct(">BBHHIQQQQBHHIQQQQQQhhhhB")
+_PLAN = struct.Struct(">BBHHIQQQQBHHIQQhhhhhB")
+_CLASS_RATES = struct.Struct(">8Q")
 _ANSWERED = struct.Struct(">BQ")
 _ANSWER = struct.Struct(">BHIHQ")
 _CAST, _WRONG_DAY = 0, 1
@@ -323,7 +322,7 @@ class _Queue:
         self._head = (
             "FCALL",
             CAST_FUNCTION,
-            7,
+            9,
             journal.head_key(shard),
             journal.journal_key(shard),
             journal.tally_key(shard, campaign_id),
@@ -331,6 +330,8 @@ class _Queue:
             journal.day_key(shard, campaign_id, yesterday.date),
             journal.network_key(shard, campaign_id, day.date),
             journal.life_key(shard, campaign_id),
+            journal.cells_key(shard, campaign_id, day.date),
+            journal.capacity_key(shard, campaign_id, day.date),
             _pack_plan(campaign, day, shard, box.epoch_floor, box._challenges),
         )
         self._plan_of = (campaign, day, box.epoch_floor)
@@ -341,10 +342,7 @@ def _pack_plan(
 ) -> bytes:
     window, rules, limits = campaign.window, campaign.rules, campaign.limits
 
-    def rate(of: Rate) -> tuple[int, int]:
-        return of.interval_us, of.window_us
-
-    return _PLAN.pack(
+    head = _PLAN.pack(
         journal.LAYOUT,
         shard,
         epoch_floor,
@@ -358,10 +356,21 @@ def _pack_plan(
         rules.likes_per_candidate_per_day,
         rules.candidates_per_day,
         rules.likes_per_campaign,
-        *rate(limits.per_device),
-        *rate(limits.per_network),
-        *rate(limits.per_network.times(FAR_FACTOR)),
+        *_interval_and_window(limits.per_device),
         *BANDS,
-        STORE_WEIGHTS.network_limit,
+        *STORE_WEIGHTS,
         challenges,
     )
+    return head + b"".join(
+        _CLASS_RATES.pack(
+            *_interval_and_window(votes := capacity.votes(limits.per_network)),
+            *_interval_and_window(votes.times(FAR_FACTOR)),
+            *_interval_and_window(capacity.new_devices),
+            *_interval_and_window(capacity.new_devices_wide),
+        )
+        for capacity in CAPACITIES.values()
+    )
+
+
+def _interval_and_window(rate: Rate | None) -> tuple[int, int]:
+    return (0, 0) if rate is None else (rate.interval_us, rate.window_us)

@@ -1,4 +1,4 @@
-"""Commands of this package: `dianzan edge`, `dianzan devices`, `dianzan campaign`."""
+"""Commands of this package: `dianzan edge`, `devices`, `keys`, `campaign`, `networks`."""
 
 import asyncio
 import os
@@ -10,6 +10,8 @@ from typing import Annotated
 import typer
 
 from voting.intake.commands import campaign as campaign_commands
+from voting.key_commands import keys
+from voting.network_commands import networks
 from voting.settings import load_settings
 
 app = typer.Typer()
@@ -96,3 +98,5 @@ def mint(
 
 app.add_typer(campaign_commands, name="campaign")
 app.add_typer(devices, name="devices")
+app.add_typer(keys, name="keys")
+app.add_typer(networks, name="networks")

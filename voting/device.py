@@ -7,7 +7,17 @@
     |   u8    |   u8   |    12     |  u32 s    |   u16    |      u8       |    u8    |  u8   | 16  |
     +---------+--------+-----------+-----------+----------+---------------+----------+-------+-----+
 
-The device id's first byte is its shard. MAC = keyed BLAKE2b over all that stands before it.
+The device id's first byte is its shard. Network and ua class are those at its issue. Level: the
+low four bits are the rung of the ladder, above them flags (antifraud/signals.py). MAC = keyed
+BLAKE2b over all that stands before it.
+
+    rung 0   handed out; cannot vote
+    rung 1   a challenge was solved for it (flag PROVEN), or none was asked for
+    rung 2   a day old at least
+    rung 3   one identity: somebody else vouches for it; nothing issues these yet
+
+`Mint.promote` signs a device anew on another rung: id and time of issue stay, so it is the same
+device, and what it liked stays liked. The old token stays good for what it was.
 
 Promise: nobody without a key makes a token that verifies, or moves one to another campaign or
 level. Known weakness: a token is a bearer's; who copies it is that device. It says nothing about
@@ -20,9 +30,11 @@ import hashlib
 import hmac
 import secrets
 import struct
+import time
 
 import msgspec
 
+from antifraud.signals import LEVEL_BITS, LOW_END, PROVEN
 from voting.campaign import Campaign
 from voting.keys import Keys
 
@@ -32,6 +44,15 @@ _TOKEN = struct.Struct(">BB12sIHBBB")
 _MAC_SIZE = 16
 _CLOCK_SKEW_SECONDS = 300
 _FROM_URL = bytes.maketrans(b"-_+/", b"+/!!")
+
+
+CONFIRMED_AFTER_SECONDS = 86_400
+"""A token that is older is on rung 2, if it was on 1."""
+
+LEVELS = frozenset(
+    (0, *(rung | flags for rung in (1, 2, 3) for flags in (0, PROVEN, PROVEN | LOW_END)))
+)
+"""Every level byte that there is: nothing is proven on rung 0, and the slow route proves too."""
 
 
 class DeviceToken(msgspec.Struct, frozen=True, gc=False):
@@ -45,24 +66,44 @@ class DeviceToken(msgspec.Struct, frozen=True, gc=False):
     network_class: int
     user_agent_class: int
     level: int
+    """The level byte, one of LEVELS."""
 
     @property
     def shard(self) -> int:
         return self.device_id[0]
+
+    @property
+    def rung(self) -> int:
+        """Of the ladder: what the public knows as level."""
+        return self.level & LEVEL_BITS
+
+    @property
+    def proven(self) -> bool:
+        return bool(self.level & PROVEN)
+
+    def level_at(self, now: float) -> int:
+        """The level byte that it has by now: a day old is confirmed."""
+        confirmed = self.rung == 1 and now - self.issued_at >= CONFIRMED_AFTER_SECONDS
+        return self.level + 1 if confirmed else self.level
 
 
 class Mint:
     """Issues and verifies device tokens with an installation's keys."""
 
     def __init__(self, keys: Keys) -> None:
-        self._newest = max(keys.device)
+        self.learn(keys)
+
+    def learn(self, keys: Keys) -> None:
+        """From now on these are the keys; a token of one that is not among them is none any
+        more."""
+        self._keys = keys
         # A keyed hash is made once and copied per token: saves absorbing the key, 0.2 of 0.6 us.
         self._hashes = {
             key_id: hashlib.blake2b(key=key, digest_size=_MAC_SIZE, person=b"dz-device")
             for key_id, key in keys.device.items()
         }
 
-    def issue(
+    def new(
         self,
         campaign: Campaign,
         now: float,
@@ -71,20 +112,41 @@ class Mint:
         level: int = 1,
         network_class: int = 0,
         user_agent_class: int = 0,
-    ) -> str:
-        """A token for a new device."""
-        device_id = bytes((shard,)) + secrets.token_bytes(11)
-        body = _TOKEN.pack(
-            _LAYOUT,
-            self._newest,
-            device_id,
+    ) -> DeviceToken:
+        """A new device; `sign` makes its token."""
+        return DeviceToken(
+            bytes((shard,)) + secrets.token_bytes(11),
             int(now),
             campaign.number,
             network_class,
             user_agent_class,
             level,
         )
-        return base64.urlsafe_b64encode(body + self._mac(self._newest, body)).decode()
+
+    def issue(self, campaign: Campaign, now: float, **facts: int) -> str:
+        """The token of a new device; `facts` as `new` takes them."""
+        return self.sign(self.new(campaign, now, **facts), now)
+
+    def promote(self, token: DeviceToken, level: int, now: float | None = None) -> str:
+        """The same device with another level byte. `now`: which key signs; None = by our clock."""
+        return self.sign(msgspec.structs.replace(token, level=level), now)
+
+    def sign(self, token: DeviceToken, now: float | None = None) -> str:
+        """The token as the device holds it; ValueError where its level is none."""
+        if token.level not in LEVELS:
+            raise ValueError(f"{token.level:#04x} is no level byte")
+        key_id = self._keys.signing(time.time() if now is None else now)
+        body = _TOKEN.pack(
+            _LAYOUT,
+            key_id,
+            token.device_id,
+            token.issued_at,
+            token.campaign,
+            token.network_class,
+            token.user_agent_class,
+            token.level,
+        )
+        return base64.urlsafe_b64encode(body + self._mac(key_id, body)).decode()
 
     def verify(self, token: str, campaign: Campaign, now: float) -> DeviceToken | None:
         """The token's content, or None: not one of ours, or of another campaign."""
@@ -112,6 +174,8 @@ class Mint:
             return None
         if not hmac.compare_digest(self._mac(key_id, body), raw[_TOKEN.size :]):
             return None
+        if level not in LEVELS:
+            return None  # signed by a version that knew more rungs
         return DeviceToken(device_id, issued_at, number, network, agent, level)
 
     def _mac(self, key_id: int, body: bytes) -> bytes:

@@ -4,13 +4,26 @@ The only place with key names and byte layouts; `ballot_box.lua` writes what is 
 
 Keys (all that one vote needs lies under one hash tag, so one call does everything):
 
-    {s0}:head                     hash    replid, epoch, seq: where the journal stands
-    {s0}:journal                  stream  one entry per batch; field "e", layout below
+    {s0}:head                     hash    replid, epoch, seq: where the journal stands;
+                                          adjudicated: number of the last adjudication
+    {s0}:journal                  stream  one entry per batch, one per adjudication; field "e",
+                                          layouts below
     {s0}:tally:<campaign>         hash    "<n>" counted, "h<n>" held, "s<n>" struck,
                                           "r<n>:<outcome>" refused; n = Candidate.number
     {s0}:day:<campaign>:<date>    hash    device -> device-day record, layout below
-    {s0}:net:<campaign>:<date>    hash    network -> two u64: next_free of its limit and of
-                                          20 times its limit, epoch microseconds
+    {s0}:net:<campaign>:<date>    hash    network -> three u64: next_free of its limit of votes,
+                                          of 20 times that, of its rate of new devices, epoch
+                                          microseconds; wide network -> one u64, of new devices
+    {s0}:cells:<campaign>:<date>  hash    what `watch` found suspicious and the function only
+                                          reads: network or wide network, candidate u16 -> weight
+                                          i16 in milli-nats, reason code u8, user agent class u8
+                                          (0 = any)
+    {s0}:capacity:<campaign>:<date>  hash  network -> u8: how many times the capacity of its class
+                                          it has; written by `watch`, only read by the function
+    {s0}:spent:<nonce>            string  a solution of a challenge was handed in; ends by itself
+                                          after four minutes, when the challenge is long out of date
+    {s0}:fingerprints             hash    user agent class, decimal -> u32 of each TLS fingerprint
+                                          that it is seen with; written by `watch`, read by edges
     {s0}:life:<campaign>          hash    device -> likes in this campaign, decimal; only
                                           where the campaign limits them
 
@@ -33,6 +46,15 @@ Entry, big-endian, no padding:
     +-------------+-------+----------+-------+-------+---------+---------+
     then `refusals` times: candidate u16, outcome u8, ballots u16.
 
+Entry of an adjudication: what a decision of the staff moves in this shard's tally. It has no
+votes, so the next entry's first_seq is the same (version 2; `number` counts from 1 in a shard)
+
+    +---------+-------+-------+----------+--------+-------+-----------+--------+---+----------+
+    | version | shard | epoch | campaign | number | at_us | first_seq | deltas | 0 | decision |
+    |   u8    |  u8   |  u16  |   u16    |  u32   |  u64  |    u64    |  u16   |u16|   u32    |
+    +---------+-------+-------+----------+--------+-------+-----------+--------+---+----------+
+    then `deltas` times: candidate u16, counted i32, held i32, struck i32.
+
 Device-day record: next_free u64, then per like (oldest first)
 
     +-----------+-------+-------+-----+
@@ -53,15 +75,21 @@ from voting.ballot import Ballot, Outcome, Position
 
 LAYOUT = 1
 """Version byte of an entry."""
+ADJUDICATION_LAYOUT = 2
+"""Version byte of an adjudication's entry."""
 
 ENTRY_FIELD = b"e"
 
 HEADER = struct.Struct(">BBHHIQQHH")
 VOTE = struct.Struct(">8s8s8sH6sIBBIIBHHh3sB")
 REFUSAL = struct.Struct(">HBH")
+DECISION = struct.Struct(">I")
+DELTA = struct.Struct(">Hiii")
+CELL = struct.Struct(">hBB")
+CELLS_MAX = 4_096
+"""Cells that are marked at a time, the loudest of them."""
 LIKE = struct.Struct(">H6sHBI")
 RECORD_HEAD = struct.Struct(">Q")
-NETWORK_RECORD = struct.Struct(">QQ")
 _COUNT = int(Decision.COUNT)
 _EPOCH_DAY = date(1970, 1, 1)
 _TALLY_FIELD = re.compile(
@@ -141,6 +169,33 @@ class Entry(NamedTuple):
         return map(Vote._make, VOTE.iter_unpack(self.votes_packed))
 
 
+class Delta(NamedTuple):
+    """What a decision moves for one candidate."""
+
+    candidate: int
+    counted: int
+    held: int
+    struck: int
+
+
+class Adjudication(NamedTuple):
+    """A decision's effect on one shard's tally of one campaign, as it lies in the journal."""
+
+    shard: int
+    epoch: int
+    campaign: int
+    number: int
+    at_us: int
+    first_seq: int
+    """Of the next vote: an adjudication has none of its own."""
+    decision: int
+    deltas: tuple[Delta, ...]
+
+    @property
+    def vote_count(self) -> int:
+        return 0
+
+
 def pack_ballot(
     ballot: Ballot, network: bytes, network_wide: bytes, signals: Signals, verdict: Verdict
 ) -> bytes:
@@ -166,15 +221,18 @@ def pack_ballot(
     )
 
 
-def unpack_entry(packed: bytes) -> Entry:
-    """An entry out of its bytes; JournalError where they are not one."""
+def unpack_entry(packed: bytes) -> Entry | Adjudication:
+    """An entry of either kind out of its bytes; JournalError where they are not one."""
     if len(packed) < HEADER.size:
         raise JournalError(f"an entry of {len(packed)} bytes has no whole header")
-    layout, shard, epoch, campaign, day, at_us, first_seq, votes, refusals = HEADER.unpack_from(
-        packed
-    )
+    header = HEADER.unpack_from(packed)
+    if header[0] == ADJUDICATION_LAYOUT:
+        return _unpack_adjudication(packed, header)
+    layout, shard, epoch, campaign, day, at_us, first_seq, votes, refusals = header
     if layout != LAYOUT:
-        raise JournalError(f"an entry of layout {layout}; this version reads {LAYOUT}")
+        raise JournalError(
+            f"an entry of layout {layout}; this version reads {LAYOUT} and {ADJUDICATION_LAYOUT}"
+        )
     votes_end = HEADER.size + votes * VOTE.size
     if len(packed) != votes_end + refusals * REFUSAL.size:
         raise JournalError(
@@ -192,6 +250,24 @@ def unpack_entry(packed: bytes) -> Entry:
             Refusal(candidate, Outcome(outcome), ballots)
             for candidate, outcome, ballots in REFUSAL.iter_unpack(packed[votes_end:])
         ),
+    )
+
+
+def _unpack_adjudication(packed: bytes, header: tuple[int, ...]) -> Adjudication:
+    _, shard, epoch, campaign, number, at_us, first_seq, deltas, _ = header
+    deltas_at = HEADER.size + DECISION.size
+    if len(packed) != deltas_at + deltas * DELTA.size:
+        raise JournalError(f"an adjudication of {len(packed)} bytes claims {deltas} deltas")
+    (decision,) = DECISION.unpack_from(packed, HEADER.size)
+    return Adjudication(
+        shard,
+        epoch,
+        campaign,
+        number,
+        at_us,
+        first_seq,
+        decision,
+        tuple(map(Delta._make, DELTA.iter_unpack(packed[deltas_at:]))),
     )
 
 
@@ -240,6 +316,23 @@ def network_key(shard: int, campaign_id: str, day: date) -> str:
     return f"{{s{shard}}}:net:{campaign_id}:{day.isoformat()}"
 
 
+def cells_key(shard: int, campaign_id: str, day: date) -> str:
+    return f"{{s{shard}}}:cells:{campaign_id}:{day.isoformat()}"
+
+
+def fingerprints_key(shard: int) -> str:
+    return f"{{s{shard}}}:fingerprints"
+
+
+def capacity_key(shard: int, campaign_id: str, day: date) -> str:
+    return f"{{s{shard}}}:capacity:{campaign_id}:{day.isoformat()}"
+
+
+def spent_key(shard: int, nonce: str) -> str:
+    """`nonce` as its challenge spells it: hexadecimal digits."""
+    return f"{{s{shard}}}:spent:{nonce}"
+
+
 class TallyField(NamedTuple):
     """A field of the tally hash: one sum of one candidate."""
 
@@ -270,17 +363,17 @@ class DayKey(NamedTuple):
     """What the name of a day's hash says."""
 
     kind: str
-    """"day" or "net"."""
+    """"day", "net", "cells" or "capacity"."""
     campaign_id: str
     date: date
 
 
 def parse_day_key(key: str) -> DayKey | None:
-    """Of `day_key` and `network_key`; None for any other key."""
+    """Of the keys that are one day's; None for any other key."""
     _, _, rest = key.partition(":")
     kind, _, rest = rest.partition(":")
     campaign_id, _, day = rest.rpartition(":")
-    if kind not in ("day", "net"):
+    if kind not in ("day", "net", "cells", "capacity"):
         return None
     try:
         return DayKey(kind, campaign_id, date.fromisoformat(day))

@@ -10,7 +10,7 @@ from datetime import date
 
 import msgspec
 
-from antifraud.networks import Prefixes
+from antifraud.networks import UNKNOWN_NETWORK, Network, Prefixes
 from voting.keys import Keys
 
 SIZE = 8
@@ -22,11 +22,13 @@ class Place(msgspec.Struct, gc=False):
     same place again does well to keep it: two keyed hashes are saved."""
 
     prefixes: Prefixes
+    network: Network = UNKNOWN_NETWORK
+    """What the table of networks says of it."""
     day: date | None = None
     keys: dict[date, bytes] | None = None
     """Those that the two below were made with."""
-    network: bytes = b""
-    wide: bytes = b""
+    pseudonym: bytes = b""
+    wide_pseudonym: bytes = b""
 
 
 class Pseudonyms:
@@ -52,9 +54,10 @@ class Pseudonyms:
         """(network, wide network) on this day."""
         if place.day != day or place.keys is not self._day_keys:
             key, prefixes = self._key_of(day), place.prefixes
-            place.network, place.wide = _keyed(key, prefixes.network), _keyed(key, prefixes.wide)
+            place.pseudonym = _keyed(key, prefixes.network)
+            place.wide_pseudonym = _keyed(key, prefixes.wide)
             place.day, place.keys = day, self._day_keys
-        return place.network, place.wide
+        return place.pseudonym, place.wide_pseudonym
 
     def _key_of(self, day: date) -> bytes:
         # The database was away for days: the newest key before this day goes on, so that every

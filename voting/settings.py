@@ -74,14 +74,20 @@ class Settings(BaseSettings):
         default=(),
         description="Networks (CIDR, commas between) whose X-Forwarded-For is believed.",
     )
+    networks_file: Path | None = Field(
+        default=None,
+        description="Table of networks that `dianzan networks build` made, looked at every 10 s; "
+        "unset = the built-in one.",
+    )
     public_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
         description="Origins (commas between) of the edge's own pages; unset = whatever a "
         "request's Host says.",
     )
-    challenge: Literal["off"] = Field(
-        default="off",
-        description="Whether a new device must solve a challenge; this version knows only off.",
+    challenge: Literal["off", "adaptive", "always"] = Field(
+        default="adaptive",
+        description="Whether a new device must solve a challenge: off, adaptive (above its "
+        "network's capacity, or where a like looks odd) or always.",
     )
     demo: bool = Field(
         default=True,
@@ -110,6 +116,11 @@ class Settings(BaseSettings):
     )
     flush_every_ms: int = Field(
         default=250, ge=10, description="Pause of the flusher after a batch that was not full."
+    )
+    watch_every_seconds: int = Field(
+        default=300,
+        ge=1,
+        description="How often the detectors look at the votes of the last two hours.",
     )
     journal_retain_mb: int = Field(
         default=64,

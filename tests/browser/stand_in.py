@@ -4,11 +4,13 @@ It is the edge's shape without its depths: tokens are counted, not signed; a dev
 """
 
 import asyncio
+import base64
 import csv
 import functools
 import io
 import itertools
 import json
+import time
 from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -17,6 +19,7 @@ import jinja2
 from aiohttp import web
 from PIL import Image
 
+from antifraud.challenge import BASE_BITS, Challenges, Finding
 from voting.campaign import Campaign, Candidate, Rules, VotingWindow
 
 VOTING = Path(__file__).parents[2] / "voting"
@@ -78,6 +81,10 @@ def _card_size(kind: str) -> bytes:
     return image.getvalue()
 
 
+def _id(token: str) -> bytes:
+    return token.encode().ljust(12, b".")[:12]
+
+
 class StandIn:
     """One server of one test."""
 
@@ -100,6 +107,17 @@ class StandIn:
         self.gate.set()
         self.portals: set[str] = set()
         """Foreign origins that may hand in likes."""
+        self.challenge_bits = 0
+        """Every new device has to solve a challenge of so many bits first; 0 = none has."""
+        self.unproven: set[str] = set()
+        """Tokens whose next like is answered with a challenge."""
+        self.proof_gate = asyncio.Event()
+        """Answers to solutions wait while it is clear."""
+        self.proof_gate.set()
+        self.next_proofs: list[str] = []
+        """What the next solutions are answered, whatever they are: "refused", or "challenge" for
+        another one."""
+        self._challenges = Challenges({1: bytes(32)})
         self._numbers = itertools.count(1)
 
     def asked_for(self, ending: str) -> list[dict]:
@@ -117,6 +135,7 @@ class StandIn:
                 web.get("/v1/campaigns/demo/counts", self._counts),
                 web.post("/v1/devices", self._devices),
                 web.post("/v1/devices/state", self._state),
+                web.post("/v1/devices/proof", self._proof),
                 web.post("/v1/likes", self._likes),
             ]
         )
@@ -202,12 +221,40 @@ class StandIn:
         )
 
     async def _counts(self, _):
-        return web.json_response({"as_of": "2026-07-01T08:00:00+08:00", "counts": self.counts})
+        return web.json_response(
+            {"as_of": "2026-07-01T08:00:00+08:00", "counts": self.counts, "view": "view-1"}
+        )
 
     async def _devices(self, _):
         token = f"token-{next(self._numbers)}"
         self.liked[token] = {}
-        return web.json_response({"token": token, "level": 1}, status=201)
+        device = {"token": token, "level": 0 if self.challenge_bits else 1}
+        if self.challenge_bits:
+            self.unproven.add(token)
+            device["challenge"] = self._challenge(token)
+        return web.json_response(device, status=201)
+
+    def _challenge(self, token: str, *, slow: bool = False) -> dict:
+        bits = BASE_BITS if slow else self.challenge_bits or 10
+        return self._challenges.make(1, _id(token), b"\4", time.time(), bits=bits, slow=slow)
+
+    async def _proof(self, request):
+        wanted = json.loads(await request.text())
+        token = wanted["token"]
+        if "solution" not in wanted:
+            return self._refuse("challenge", 428, self._challenge(token, slow=wanted["slow"]))
+        await self.proof_gate.wait()
+        if self.next_proofs:
+            word = self.next_proofs.pop(0)
+            another = self._challenge(token) if word == "challenge" else None
+            return self._refuse(word, STATUS[word], another)
+        solution = json.loads(base64.b64decode(wanted["solution"]))
+        # The clock of a page under test is not ours.
+        finding = self._challenges.check(solution, _id(token), b"\4", time.time()).finding
+        assert finding in (Finding.SOLVED, Finding.EARLY), finding
+        better = f"{token}-proven"
+        self.liked[better] = self.liked[token]
+        return web.json_response({"token": better, "level": 1})
 
     async def _state(self, request):
         token = (await request.json())["token"]
@@ -222,6 +269,8 @@ class StandIn:
         await self.gate.wait()
         if like["token"] not in self.liked:
             return self._refuse("bad-token", 401)
+        if like["token"] in self.unproven:
+            return self._refuse("challenge", 428, self._challenge(like["token"]))
         if self.next_outcomes:
             outcome = self.next_outcomes.pop(0)
             return self._refuse(outcome, STATUS[outcome])
@@ -240,12 +289,13 @@ class StandIn:
             body["likes"] = self.counts[candidate]
         return web.json_response(body, status=201 if outcome == "counted" else 200)
 
-    def _refuse(self, outcome: str, status: int) -> web.Response:
+    def _refuse(self, outcome: str, status: int, challenge: dict | None = None) -> web.Response:
         headers = {}
         if outcome in ("throttled", "overloaded", "store-down"):
             headers["Retry-After"] = str(self.retry_after)
         return web.json_response(
-            {"type": f"urn:x:{outcome}", "title": "…", "status": status, "outcome": outcome},
+            {"type": f"urn:x:{outcome}", "title": "…", "status": status, "outcome": outcome}
+            | ({"challenge": challenge} if challenge else {}),
             status=status,
             headers=headers,
             content_type="application/problem+json",

@@ -150,10 +150,10 @@ async def test_like_that_came_with_the_end_of_its_connection_is_not_cast(edge, l
 async def test_defect_costs_its_own_connection_and_no_other(edge, lane, capfd, monkeypatch):
     read_tap = fast_lane.read_tap
 
-    def break_on_one(edge, body, sender):
+    def break_on_one(edge, body, *facts):
         if b"click-defect" in body:
             raise ZeroDivisionError
-        return read_tap(edge, body, sender)
+        return read_tap(edge, body, *facts)
 
     monkeypatch.setattr(fast_lane, "read_tap", break_on_one)
     capfd.readouterr()

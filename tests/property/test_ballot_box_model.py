@@ -14,11 +14,12 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from antifraud.capacity import CAPACITIES
 from antifraud.limits import Rate
-from antifraud.networks import Prefixes
+from antifraud.networks import NetworkClass, Prefixes
 from antifraud.screen import Verdict
 from antifraud.signals import Signals
-from tests.model import Model, Tap
+from tests.model import Mark, Model, Tap
 from voting import ballot_box, journal
 from voting.ballot import Ballot, Outcome
 from voting.campaign import Campaign, Limits, Rules, VotingWindow, microseconds
@@ -44,7 +45,13 @@ PER_NETWORK = [1, 3, 1200]
 PAUSED = [None] * 9 + ["a test"]
 CANDIDATES = [1, 2, 3, 255, 256, 65_535]
 SCORES = [0] * 6 + [-800, 1_499, 1_500, 3_999, 4_000, 11_999, 12_000, 32_000]
-NETWORK_CLASSES = [0, 0, 0, 4]
+NETWORK_CLASSES = [0, 0, 1, 2, 4, 5]
+WIDES = [b"wide\0\0\0\1", b"wide\0\0\0\2"]
+AGES = [0, 0, 3, 86_399, 86_400, 4_000_000_000]
+LEVELS = [1, 1, 2, 0x10, 0x11, 0x31, 0x22]
+AGENTS = [0, 1, 40, 41]
+WEIGHTS = [0, 1, 1_600, 6_200, 30_000]
+FACTORS = [1, 2, 3, 255]
 REASONS = [bytes(3), b"\x11\x12\x13", b"\x11\0\0"]
 JUMPS_US = [86_400_000_000, 43_200_000_000, 600_000_000, -600_000_000, -86_400_000_000]
 SERVERS = "ssssssst"  # is it still the same server, or the next one?
@@ -75,7 +82,23 @@ taps = st.builds(
     Tap,
     *map(
         st.sampled_from,
-        (DEVICES, NETWORKS, CANDIDATES, CLICKS, SCORES, NETWORK_CLASSES, REASONS),
+        (
+            *(DEVICES, NETWORKS, CANDIDATES, CLICKS, SCORES, NETWORK_CLASSES, REASONS),
+            *(WIDES, AGES, LEVELS, AGENTS),
+        ),
+    ),
+)
+# What `watch` says before a batch: marks of cells, and capacities.
+watched = st.one_of(
+    st.just(([], [])),
+    st.tuples(
+        st.lists(
+            st.tuples(
+                *map(st.sampled_from, (NETWORKS + WIDES, CANDIDATES, WEIGHTS, AGENTS)),
+            ),
+            max_size=6,
+        ),
+        st.lists(st.tuples(st.sampled_from(NETWORKS), st.sampled_from(FACTORS)), max_size=2),
     ),
 )
 # How far the clock moves before a batch: mostly a little, sometimes over midnight, or back.
@@ -91,6 +114,7 @@ batches = st.lists(
         st.lists(taps, min_size=1, max_size=12),
         st.sampled_from(SERVERS),
         st.sampled_from(CALLERS),
+        watched,
     ),
     min_size=1,
     max_size=12,
@@ -112,6 +136,17 @@ def history_of(seed):
         most = pick([3_000_000, 3_000_000, 3_600_000_000, 0])
         return chance.randint(0, most) if most else pick(JUMPS_US)
 
+    def watched_now():
+        if chance.random() < 0.7:
+            return [], []
+        return (
+            [
+                tuple(map(pick, (NETWORKS + WIDES, CANDIDATES, WEIGHTS, AGENTS)))
+                for _ in range(chance.randint(0, 6))
+            ],
+            [(pick(NETWORKS), pick(FACTORS)) for _ in range(chance.randint(0, 2))],
+        )
+
     return (
         campaign_of(
             *map(pick, (PER_CANDIDATE, PER_DAY, PER_LIFE, PER_DEVICE, PER_NETWORK, PAUSED))
@@ -127,6 +162,7 @@ def history_of(seed):
                             (
                                 *(DEVICES, NETWORKS, CANDIDATES, CLICKS),
                                 *(SCORES, NETWORK_CLASSES, REASONS),
+                                *(WIDES, AGES, LEVELS, AGENTS),
                             ),
                         )
                     )
@@ -134,6 +170,7 @@ def history_of(seed):
                 ],
                 pick(SERVERS),
                 pick(CALLERS),
+                watched_now(),
             )
             for _ in range(chance.randint(1, 12))
         ],
@@ -168,8 +205,13 @@ def cast(store, campaign, taps, now_us, server, known_replid, challenges):
         journal.pack_ballot(
             Ballot(tap.candidate, tap.device, Place(Prefixes(b"", b"")), tap.click),
             tap.network,
-            b"wide\0\0\0\0",
-            Signals(network_class=tap.network_class),
+            tap.wide,
+            Signals(
+                network_class=tap.network_class,
+                user_agent_class=tap.agent,
+                token_age_seconds=tap.age,
+                token_level=tap.level,
+            ),
             Verdict(tap.score, tap.reasons),
         )
         for tap in taps
@@ -185,7 +227,7 @@ def cast(store, campaign, taps, now_us, server, known_replid, challenges):
         )
         pipeline.fcall(
             "cast_by_test",
-            7,
+            9,
             journal.head_key(0),
             journal.journal_key(0),
             journal.tally_key(0, campaign.id),
@@ -193,6 +235,8 @@ def cast(store, campaign, taps, now_us, server, known_replid, challenges):
             journal.day_key(0, campaign.id, yesterday.date),
             journal.network_key(0, campaign.id, day.date),
             journal.life_key(0, campaign.id),
+            journal.cells_key(0, campaign.id, day.date),
+            journal.capacity_key(0, campaign.id, day.date),
             ballot_box._pack_plan(campaign, day, 0, 0, challenges),
             known_replid,
             b"".join(bodies),
@@ -233,13 +277,79 @@ def test_function_does_what_the_rules_say_in_new_histories_each_time(store):
             raise AssertionError(f"history_of({seed})") from why
 
 
+def test_a_wide_network_has_a_rate_of_new_devices_of_its_own(store):
+    """Twelve new devices in twelve networks of one datacentre's /24: the ninth is too many."""
+    store.flushdb()
+    campaign = campaign_of(1, 0, 0, 30, 1200, None)
+    taps = [
+        Tap(b"device%02d" % n, b"net---%02d" % n, 1, b"c%05d" % n, network_class=4)
+        for n in range(24)
+    ]
+    now_us = microseconds(OPENS)
+    answers = [
+        code
+        for batch in (taps[:12], taps[12:])
+        for code, *_ in cast(store, campaign, batch, now_us, "00", "00", True)
+    ]
+    assert answers == [Outcome.COUNTED] * 8 + [Outcome.CHALLENGE] * 16
+    # Who has solved a challenge is counted, and takes nothing from its own network's rate.
+    proven = Tap(b"device99", b"net---99", 1, b"c00099", network_class=4, level=0x11)
+    ((code, *_),) = cast(store, campaign, [proven], now_us, "00", "00", True)
+    assert code == Outcome.COUNTED
+    day = campaign.window.day_at(now_us).date
+    assert store.hget(journal.network_key(0, campaign.id, day), b"net---99")[16:] == bytes(8)
+
+
+def test_each_wide_network_of_a_batch_has_its_own_budget(store):
+    store.flushdb()
+    campaign = campaign_of(1, 0, 0, 30, 1200, None)
+    taps = [
+        Tap(b"device%02d" % n, b"net---%02d" % n, 1, b"c%05d" % n, network_class=4, wide=wide)
+        for n, wide in enumerate((WIDES[0], WIDES[0], WIDES[1]))
+    ]
+    now_us = microseconds(OPENS)
+    cast(store, campaign, taps, now_us, "00", "00", True)
+    kept = journal.network_key(0, campaign.id, campaign.window.day_at(now_us).date)
+    interval_us = CAPACITIES[NetworkClass.DATACENTRE].new_devices_wide.interval_us
+    assert [int.from_bytes(store.hget(kept, wide), "big") - now_us for wide in WIDES] == [
+        2 * interval_us,
+        interval_us,
+    ]
+
+
+@pytest.mark.parametrize("step_us", [0, 60_000_000])
+def test_a_networks_rate_of_new_devices_is_kept_whatever_its_limit_of_votes_does(store, step_us):
+    """One home, eight new devices at once or one each minute: the seventh is one too many, be the
+    limit of votes in use or not."""
+    store.flushdb()
+    campaign = campaign_of(1, 0, 0, 30, 1200, None)
+    answers = []
+    for n in range(8):
+        tap = Tap(b"device%02d" % n, b"one-home", 1, b"c%05d" % n, network_class=2, level=1)
+        now_us = microseconds(OPENS) + n * step_us
+        ((code, *_),) = cast(store, campaign, [tap], now_us, "00", "00", True)
+        answers.append(code)
+    assert answers == [Outcome.COUNTED] * 6 + [Outcome.CHALLENGE] * 2
+
+
 def _one_history(store, campaign, start, batches, challenges):
     store.flushdb()
     model = Model(campaign, challenges=challenges)
     now_us = microseconds(start)
     servers = ["00"]
-    for step_us, batch, server, caller in batches:
+    for step_us, batch, server, caller, (marks, capacities) in batches:
         now_us += step_us
+        day = campaign.window.day_at(now_us).date
+        for place, candidate, weight, agent in marks:
+            model.cells[day, place, candidate] = Mark(weight, agent)
+            store.hset(
+                journal.cells_key(0, campaign.id, day),
+                place + candidate.to_bytes(2, "big"),
+                journal.CELL.pack(weight, 3, agent),
+            )
+        for network, factor in capacities:
+            model.capacities[day, network] = factor
+            store.hset(journal.capacity_key(0, campaign.id, day), network, bytes((factor,)))
         if server == "t":
             servers.append(f"{len(servers):02x}")
         known = servers[-1] if caller == "k" else servers[max(0, len(servers) - 2)]
@@ -293,10 +403,10 @@ def _assert_same_state(store, campaign, model):
             refused[key] = refused.get(key, 0) + refusal.ballots
     assert refused == model.refused
     assert [
-        (epoch, seq, v.device, v.network, v.candidate, v.click, v.score, v.reasons)
+        (epoch, seq, v.device, v.network, v.candidate, v.click, v.score, v.reasons, v.verdict)
         for epoch, seq, v in votes
     ] == [
-        (epoch, seq, t.device, t.network, t.candidate, t.click, score, reasons)
-        for epoch, seq, t, score, reasons in model.votes
+        (epoch, seq, t.device, t.network, t.candidate, t.click, score, reasons, verdict)
+        for epoch, seq, t, score, reasons, verdict in model.votes
     ]
     assert [seq for _, seq, _ in votes] == list(range(1, len(votes) + 1))

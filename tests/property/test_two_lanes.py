@@ -16,11 +16,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from antifraud.heuristics import REASON_NAMES
+from antifraud.user_agents import agent_class
 from tests.campaigns import add_campaign
 from tests.conftest import wait_until_async
 from tests.integration.conftest import RunningEdge, running_edge
 from tests.wire import chunked, get, like, like_body, minted, post, wired
+from voting import journal
 from voting.edge import store_watch
+from voting.edge.client_facts import tls_hash
 from voting.store_line import StoreDown, StoreLine
 
 # One name is as long as the other, so that both sides' requests are.
@@ -52,7 +56,7 @@ COMPARED = (
 )
 PRESENT = ("retry-after", "etag", "date")
 # Of its own, or as the moment wants it: who counts when and where is not what is compared here.
-VARIES = ("token", "likes", "counts", "as_of")
+VARIES = ("token", "likes", "counts", "as_of", "view", "challenge")
 
 
 @dataclass
@@ -78,13 +82,29 @@ class Side:
         campaign = self.edge.parts.catalog.campaigns[self.campaign(state)]
         return self.edge.parts.mint.issue(campaign, time.time() + 86_400)
 
-    def like(self, state, candidate="c001", click="click-0001", token=None, campaign=None):
+    def newcomer(self, state):
+        """The token of a device that has not solved its first challenge."""
+        campaign = self.edge.parts.catalog.campaigns[self.campaign(state)]
+        return self.edge.parts.mint.issue(campaign, time.time(), level=0)
+
+    def view(self, state, *, of_another=False):
+        """A stamp of now, of the device's own or of another's."""
+        parts = self.edge.parts
+        campaign = parts.catalog.campaigns[self.campaign(state)]
+        device = parts.mint.verify(self.token(state), campaign, time.time())
+        owner = bytes(12) if of_another else device.device_id
+        return parts.views.make(time.time() - 5, owner)
+
+    def like(
+        self, state, candidate="c001", click="click-0001", token=None, campaign=None, **members
+    ):
         """The body of a like."""
         return like_body(
             self.token(state) if token is None else token,
             candidate,
             click,
             campaign or self.campaign(state),
+            **members,
         )
 
     async def sums(self):
@@ -100,6 +120,13 @@ HEADS = (
     *(b"Expect: 100-continue\r\n", b"Expect: 200-maybe\r\n", b"X-Odd: \xe4\xbd\xa0\r\n"),
     *(b"Connection: keep-alive\r\n", b"Content-Encoding: gzip\r\n", ALLOWED + ALLOWED),
     *(b"X-Forwarded-For: 1.2.3.4\r\n", b"Accept: */*\r\ncookie: a=b\r\n"),
+    # A datacentre's address, once with all that speaks against a script.
+    b"X-Forwarded-For: 8.8.8.8\r\n",
+    b"X-Forwarded-For: 8.8.8.8\r\nUser-Agent: curl/8.5\r\n",
+    b"User-Agent: Mozilla/5.0 (Linux; Android 13; V2166A) Chrome/116.0.0.0 Mobile\r\n",
+    b"User-Agent: \xe4\xbd\xa0\r\nAccept-Language: zh-CN\r\n",
+    b"Accept-Language: zh\r\nAccept-Language: en\r\nSec-Fetch-Site: cross-site\r\n",
+    b"X-JA4: t13d1516h2_8daaf6152771_b186095e22b6\r\n",
     b"X-Long: %b\r\n" % (b"a" * 3_000),
 )
 TYPES = (
@@ -137,6 +164,15 @@ BODIES = (
     *(lambda side, state: side.like(state, token=side.token("life")),) * 2,
     lambda side, state: side.like(state, campaign="nosuch"),
     lambda side, state: side.like(state, "c003", "click-0010")[:-1] + b',"a":[1]}',
+    lambda side, state: side.like(state, token=side.newcomer(state)),
+    lambda side, state: side.like(state, "c003", "click-0011", view=side.view(state)),
+    lambda side, state: side.like(state, "c003", "click-0012", view=side.view(state), dwell_ms=30),
+    lambda side, state: side.like(state, "c003", "click-0013", view=side.view(state), dwell_ms="x"),
+    lambda side, state: side.like(
+        state, "c003", "click-0014", view=side.view(state, of_another=True)
+    ),
+    lambda side, state: side.like(state, "c003", "click-0015", view="never one of ours"),
+    lambda side, state: side.like(state, "c003", "click-0016", view=7),
     lambda side, state: side.like(state)[:-1],
     lambda side, state: b"",
     lambda side, state: b"null",
@@ -293,7 +329,7 @@ async def both(tmp_path, valkey_url, postgres_dsn, postgres, monkeypatch):
     await add_campaign(postgres, STILL)
     await add_campaign(postgres, SECRET, rules={"counts": "staff"})
     await postgres.execute("UPDATE candidates SET withdrawn_at = now() WHERE id = $1", WITHDRAWN)
-    options = {"trusted_proxies": "127.0.0.1"}
+    options = {"trusted_proxies": "127.0.0.1", "challenge": "adaptive"}
     async with (
         running_edge(tmp_path, valkey_url, postgres_dsn, fast_lane="on", **options) as fast,
         running_edge(tmp_path, valkey_url, postgres_dsn, fast_lane="off", **options) as alone,
@@ -376,6 +412,54 @@ async def test_both_ways_answer_alike_in_every_state_of_a_campaign(both, pipelin
         answers = await told(side.edge, strangers, pipelined=pipelined)
         assert statuses(answers) == [*[401] * len(strangers), 200]
     assert await sides[0].sums() == await sides[1].sums() == sums
+
+
+SCRIPT = b"X-Forwarded-For: 1.2.3.4\r\nUser-Agent: curl/8.5\r\n"
+
+
+@each_pace
+async def test_both_ways_judge_alike(both, pipelined):
+    """Who has not solved a challenge, whose view is another's, and who is a script."""
+    asked = [
+        (lambda side: side.like("open", token=side.newcomer("open")), b""),
+        (lambda side: side.like("open", view=side.view("open", of_another=True)), b""),
+        (lambda side: side.like("open", view=side.view("open"), dwell_ms=30), SCRIPT),
+        (lambda side: side.like("open", view=side.view("open"), dwell_ms=3_000), b""),
+    ]
+    fast, alone = [
+        await told(
+            side.edge,
+            [post(b"/v1/likes", body(side), more=more) for body, more in asked],
+            pipelined=pipelined,
+        )
+        for side in sides_of(both)
+    ]
+    assert fast == alone
+    assert statuses(fast) == [428, 403, 428, 201, 200]
+    assert "challenge" in fast[0][2]
+    assert fast[1][2]["outcome"] == "refused"
+
+
+async def test_both_ways_keep_the_same_facts(both, valkey):
+    head = (
+        b"X-Forwarded-For: 8.8.8.8\r\nAccept-Language: zh-CN\r\nX-JA4: t13d1516h2\r\n"
+        b"User-Agent: Mozilla/5.0 (Linux; Android 13; V2166A) AppleWebKit/537.36\r\n"
+    )
+    sides = sides_of(both)
+    kept = []
+    for side in sides:
+        body = side.like("open", view=side.view("open"), dwell_ms=1_200)
+        await told(side.edge, [post(b"/v1/likes", body, more=head)], pipelined=False)
+        ((_, fields),) = await valkey.xrevrange(journal.journal_key(0), count=1)
+        (vote,) = journal.unpack_entry(fields[journal.ENTRY_FIELD]).votes()
+        kept.append(vote._replace(device=b"", network=b"", network_wide=b""))
+    assert kept[0] == kept[1]
+    vote = kept[0]
+    assert (vote.asn, vote.network_class) == (15_169, 4)
+    assert vote.user_agent_class == agent_class("(Linux; Android 13; V2166A)")
+    assert vote.tls_hash == tls_hash("t13d1516h2")
+    assert vote.dwell_centiseconds == 120
+    assert REASON_NAMES[vote.reasons[0]] == "datacentre"
 
 
 def one_of_each(side):

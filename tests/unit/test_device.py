@@ -1,18 +1,21 @@
-"""Device tokens, receipts, keys and pseudonyms: what cannot be made without a key."""
+"""Device tokens, receipts and pseudonyms: what cannot be made without a key."""
 
-import json
+import base64
+import struct
 from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from antifraud.networks import prefixes_of
+from antifraud.signals import LOW_END, PROVEN
 from voting.ballot import Position
 from voting.campaign import Campaign, VotingWindow
 from voting.device import TOKEN_LENGTH, Mint
-from voting.keys import KeyFileError, Keys
+from voting.keys import Keys
 from voting.pseudonyms import Place, Pseudonyms
 from voting.receipt import Receipts
 
@@ -51,6 +54,80 @@ def test_previous_key_is_accepted_and_a_retired_one_is_not():
     assert Mint(both).verify(Mint(both).issue(CAMPAIGN, NOW), CAMPAIGN, NOW)
     only_new = Keys({2: b"b" * 32}, b"r" * 32, b"p" * 32)
     assert Mint(only_new).verify(token, CAMPAIGN, NOW) is None
+
+
+def test_new_key_signs_when_its_time_has_come_and_not_before():
+    keys = Keys({1: b"a" * 32, 2: b"b" * 32}, b"r" * 32, b"p" * 32, {2: int(NOW) + 60})
+    only_old = Mint(Keys({1: b"a" * 32}, b"r" * 32, b"p" * 32))
+    only_new = Mint(Keys({2: b"b" * 32}, b"r" * 32, b"p" * 32))
+    before, after = (Mint(keys).issue(CAMPAIGN, at) for at in (NOW + 59, NOW + 61))
+    assert only_old.verify(before, CAMPAIGN, NOW + 61)
+    assert only_new.verify(before, CAMPAIGN, NOW + 61) is None
+    assert only_new.verify(after, CAMPAIGN, NOW + 61)
+    assert only_old.verify(after, CAMPAIGN, NOW + 61) is None
+
+
+def test_mint_that_learns_other_keys_knows_tokens_of_these_alone():
+    mint = Mint(KEYS)
+    first = mint.issue(CAMPAIGN, NOW)
+    mint.learn(Keys({1: b"a" * 32, 2: b"b" * 32}, b"r" * 32, b"p" * 32))
+    second = mint.issue(CAMPAIGN, NOW)
+    assert mint.verify(first, CAMPAIGN, NOW)
+    mint.learn(Keys({2: b"b" * 32}, b"r" * 32, b"p" * 32))
+    assert mint.verify(first, CAMPAIGN, NOW) is None
+    assert mint.verify(second, CAMPAIGN, NOW)
+
+
+def test_promoted_token_is_the_same_device_on_another_rung():
+    mint = Mint(KEYS)
+    token = mint.new(CAMPAIGN, NOW, level=0, network_class=1, user_agent_class=77)
+    promoted = mint.verify(mint.promote(token, 1 | PROVEN), CAMPAIGN, NOW)
+    assert promoted == msgspec.structs.replace(token, level=1 | PROVEN)
+    assert (promoted.rung, promoted.proven) == (1, True)
+    assert (token.rung, token.proven) == (0, False)
+    assert mint.verify(mint.sign(token), CAMPAIGN, NOW) == token
+
+
+@pytest.mark.parametrize("level", range(256))
+def test_only_well_formed_levels_are_signed_and_taken(level):
+    """Rungs 0 to 3; PROVEN from rung 1 on; LOW_END with PROVEN alone."""
+    mint = Mint(KEYS)
+    token = mint.new(CAMPAIGN, NOW, level=level)
+    rung, flags = level & 0x0F, level & 0xF0
+    allowed = {0} if rung == 0 else {0, PROVEN, PROVEN | LOW_END} if rung <= 3 else set()
+    if flags in allowed:
+        assert mint.verify(mint.sign(token), CAMPAIGN, NOW).level == level
+        return
+    with pytest.raises(ValueError, match="no level"):
+        mint.sign(token)
+    with pytest.raises(ValueError, match="no level"):
+        mint.promote(mint.new(CAMPAIGN, NOW), level)
+    # Signed all the same, by a version that knew more of them.
+    body = struct.pack(
+        ">BB12sIHBBB", 1, 1, token.device_id, token.issued_at, CAMPAIGN.number, 0, 0, level
+    )
+    signed = base64.urlsafe_b64encode(body + mint._mac(1, body)).decode()
+    assert mint.verify(signed, CAMPAIGN, NOW) is None
+
+
+@given(st.integers(0, TOKEN_LENGTH - 1), st.sampled_from("ABCDwxyz0189-_"))
+def test_token_with_another_character_is_none(at, character):
+    """Every byte is signed: its level, its classes, its time."""
+    token = Mint(KEYS).issue(CAMPAIGN, NOW)
+    changed = token[:at] + character + token[at + 1 :]
+    assert (Mint(KEYS).verify(changed, CAMPAIGN, NOW) is not None) is (changed == token)
+
+
+@pytest.mark.parametrize("length", [0, 1, 12, 39, TOKEN_LENGTH - 1, TOKEN_LENGTH - 4])
+def test_truncated_token_is_none(length):
+    assert Mint(KEYS).verify(Mint(KEYS).issue(CAMPAIGN, NOW)[:length], CAMPAIGN, NOW) is None
+
+
+def test_device_is_confirmed_when_it_is_a_day_old_if_it_may_vote():
+    for level, later in ((0, 0), (1, 2), (1 | PROVEN, 2 | PROVEN), (2, 2), (3, 3)):
+        token = Mint(KEYS).new(CAMPAIGN, NOW, level=level)
+        assert token.level_at(NOW + 86_399) == level
+        assert token.level_at(NOW + 86_400) == later
 
 
 @given(st.text(max_size=80))
@@ -92,35 +169,6 @@ def test_neighbouring_positions_have_unlike_receipts():
     receipts = Receipts(KEYS)
     one, two = receipts.seal([Position(0, 1, seq) for seq in (1, 2)], 1)
     assert sum(a == b for a, b in zip(one, two, strict=True)) < 8
-
-
-def test_keys_are_made_once_closed_to_others_and_never_shown(tmp_path):
-    path = tmp_path / "secrets" / "keys.json"
-    with pytest.raises(KeyFileError, match="no key file"):
-        Keys.load(path)
-    keys = Keys.load_or_make(path)
-    assert Keys.load_or_make(path) == keys == Keys.load(path)
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert path.parent.stat().st_mode & 0o777 == 0o700
-    assert [item.name for item in path.parent.iterdir()] == ["keys.json"]
-    assert keys.receipt.hex() not in repr(keys)
-    assert keys.device[1].hex() not in repr(keys)
-
-
-@pytest.mark.parametrize(
-    "damage", ["", "{}", "[]", "null", '{"device": {"1": "zz"}}', "short", "id"]
-)
-def test_damaged_key_file_is_said_without_quoting_it(tmp_path, damage):
-    path = tmp_path / "keys.json"
-    secret = "ab" * 32
-    if damage == "short":
-        damage = json.dumps({"device": {"1": secret[:-2]}, "receipt": secret, "pseudonym": secret})
-    if damage == "id":
-        damage = json.dumps({"device": {"256": secret}, "receipt": secret, "pseudonym": secret})
-    path.write_text(damage)
-    with pytest.raises(KeyFileError, match="damaged") as caught:
-        Keys.load(path)
-    assert "abab" not in str(caught.value)
 
 
 def test_pseudonyms_differ_by_campaign_day_and_key():

@@ -16,20 +16,25 @@ from voting.edge import campaigns, counts, devices, likes, origins, pages, recei
 from voting.edge.answers import Answer, WrittenAnswer, headers, problem
 from voting.edge.board import Board
 from voting.edge.client_address import ClientAddress
-from voting.edge.encoded import EncodedCandidates
+from voting.edge.encoded import EncodedCandidates, EncodedCounts
 from voting.edge.fast_lane import FastLane
+from voting.edge.issuing import Issuing, ProofDesk
+from voting.edge.key_watch import KeyWatch
 from voting.edge.known_devices import KnownDevices
+from voting.edge.known_fingerprints import KnownFingerprints
 from voting.edge.live_catalog import CatalogError, LiveCatalog
 from voting.edge.metrics import EdgeMetrics
 from voting.edge.parts import EDGE, Edge
 from voting.edge.protocol import EdgeServer
 from voting.edge.store_watch import watch_store
 from voting.keys import Keys
+from voting.networks_file import NetworksFile
 from voting.process import Child
 from voting.pseudonyms import Pseudonyms
 from voting.receipt import Receipts
 from voting.settings import Settings
 from voting.store_line import StoreLine
+from voting.view import Views
 
 log = structlog.get_logger()
 
@@ -68,7 +73,10 @@ def build_app(edge: Edge) -> web.Application:
             web.get("/v1/campaigns/{campaign}/counts/{candidate}.svg", counts.get_count_image),
             web.get(r"/v1/photos/{photo:[0-9a-f]{8,64}}.{kind:webp|jpg}", campaigns.get_photo),
             web.get("/v1/receipts/{receipt}", receipts.get_receipt),
-            web.get(r"/embed/{version:v1(?:\.\d{1,4})?}/{name:like\.\w+}", widget.get_widget),
+            web.get(
+                r"/embed/{version:v1(?:\.\d{1,4})?}/{name:like(?:-work)?\.\w+}",
+                widget.get_widget,
+            ),
             web.get("/embed/v1/card/{campaign}/{candidate}", pages.get_card),
             web.post("/embed/v1/card/{campaign}/{candidate}", pages.post_card),
             web.get("/static/{name}", pages.get_static),
@@ -104,7 +112,14 @@ async def run_edge(
             f"{settings.data_dir}, and DIANZAN_VALKEY_URL and DIANZAN_POSTGRES_DSN are not set"
         )
     keys = Keys.load(settings.keys_path)
-    mint, pseudonyms = Mint(keys), Pseudonyms(keys)
+    mint, views, pseudonyms = Mint(keys), Views(keys), Pseudonyms(keys)
+    issuing = Issuing(mint, keys, settings.challenge, settings.edge_workers)
+    known_devices = KnownDevices(mint, pseudonyms)
+    key_watch = KeyWatch(
+        settings.keys_path,
+        keys,
+        (mint.learn, views.learn, issuing.learn, lambda _: known_devices.forget()),
+    )
     metrics = EdgeMetrics()
     line = StoreLine(
         settings.valkey_url.get_secret_value(),
@@ -117,8 +132,12 @@ async def run_edge(
         pseudonyms,
         receipts,
         waiting_max=settings.edge_waiting_max,
+        challenges=settings.challenge != "off",
         observe_batch=metrics.observe_batch,
     )
+    client_address = ClientAddress(settings.trusted_proxies)
+    networks = NetworksFile(settings.networks_file, client_address.use)
+    client_address.use(networks.table)
     catalog = LiveCatalog(settings.postgres_dsn.get_secret_value(), pseudonyms, box)
     edge = Edge(
         settings=settings,
@@ -126,11 +145,16 @@ async def run_edge(
         board=Board(catalog, box),
         ballot_box=box,
         mint=mint,
-        known_devices=KnownDevices(mint, pseudonyms),
+        issuing=issuing,
+        proof_desk=ProofDesk(line),
+        views=views,
+        fingerprints=KnownFingerprints(line),
+        known_devices=known_devices,
         pseudonyms=pseudonyms,
         receipts=receipts,
-        client_address=ClientAddress(settings.trusted_proxies),
+        client_address=client_address,
         encoded_candidates=EncodedCandidates(),
+        encoded_counts=EncodedCounts(views),
         metrics=metrics,
     )
     failures: list[BaseException] = []
@@ -147,6 +171,9 @@ async def run_edge(
             line.run(),
             catalog.follow(),
             edge.board.follow(),
+            networks.follow(),
+            edge.fingerprints.follow(),
+            key_watch.follow(),
             watch_store(line, box, settings.store_memory_ceiling_percent),
         ):
             await stack.enter_async_context(_running(background, give_up))
@@ -198,6 +225,7 @@ async def _public_site(
     lane = None
     if settings.fast_lane == "on":
         lane = FastLane(edge, server.behind, connections_max=settings.edge_connections_max)
+        edge.client_address.on_use = lane.known.clear
     front = lane or server
     edge.metrics.gauges |= {
         "dianzan_connections": ("Open connections.", lambda: len(front.connections)),

@@ -97,9 +97,11 @@ class Board:
         if visibility is Visibility.LIVE or (
             visibility is Visibility.AFTER_CLOSE and snapshot.at_us >= campaign.window.closes_at_us
         ):
-            # An unchanged count is not written anew, but its as_of never gets old.
-            made_from = (snapshot.epoch, snapshot.seq, snapshot.at_us // 10_000_000)
-            self._publish(campaign, made_from, lambda: _published_live(campaign, snapshot))
+            # An unchanged count is not written anew, but its as_of never gets old. The counts are
+            # part of it: a decision of the staff moves them, up or down, without a new vote.
+            counts = counted_sums(snapshot.sums)
+            made_from = (snapshot.epoch, snapshot.seq, snapshot.at_us // 10_000_000, counts)
+            self._publish(campaign, made_from, lambda: _published_live(campaign, snapshot, counts))
         elif visibility is Visibility.DAILY:
             await self._refresh_daily(campaign, snapshot.at_us)
         else:
@@ -144,8 +146,7 @@ def publication_hours(campaign: Campaign, now_us: int) -> tuple[int, int]:
     return microseconds(last), microseconds(last + timedelta(days=1))
 
 
-def _published_live(campaign: Campaign, snapshot: Snapshot) -> Published:
-    counts = counted_sums(snapshot.sums)
+def _published_live(campaign: Campaign, snapshot: Snapshot, counts: dict[int, int]) -> Published:
     return _published(campaign, snapshot.at_us, snapshot.epoch, snapshot.seq, counts)
 
 

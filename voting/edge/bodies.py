@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import pydantic
@@ -31,6 +31,10 @@ class LikeRequest(msgspec.Struct, gc=False):
     campaign: str
     candidate: str
     click: str
+    view: str | None = None
+    """Signed stamp of when the card was shown."""
+    dwell_ms: float | None = None
+    """How long the page says that the card was in sight before the tap."""
 
 
 class DeviceRequest(pydantic.BaseModel):
@@ -38,11 +42,15 @@ class DeviceRequest(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(strict=True)
     campaign: str
+    slow: bool = False
+    """Rather less work and a wait, if there is a challenge."""
 
 
-class DeviceStateRequest(DeviceRequest):
+class DeviceStateRequest(pydantic.BaseModel):
     """Body of POST /v1/devices/state."""
 
+    model_config = pydantic.ConfigDict(strict=True)
+    campaign: str
     token: str
 
 
@@ -51,6 +59,11 @@ class DeviceProofRequest(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(strict=True)
     token: str
+    solution: Any = None
+    """Of a challenge, by the scheme of ALTCHA: its payload as base64 or as an object. Without one
+    the token comes back with the level that its age has earned, or with a challenge."""
+    slow: bool = False
+    """Rather less work and a wait."""
 
 
 decode_like = msgspec.json.Decoder(LikeRequest).decode

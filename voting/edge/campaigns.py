@@ -71,11 +71,13 @@ async def get_candidates(request: web.Request) -> web.Response:
         return public_problem(
             "malformed", detail="order: listed or random; seed: at most 64 characters"
         )
-    encoded = request.app[EDGE].encoded_candidates.of(campaign)
+    edge = request.app[EDGE]
+    encoded = edge.encoded_candidates.of(campaign)
+    view = edge.views.shared(time.time()).encode()
     if order == Order.RANDOM:
         encoded = random.Random(seed).sample(encoded, len(encoded))  # noqa: S311
     return web.Response(
-        body=b'{"candidates":[' + b",".join(encoded) + b"]}",
+        body=b'{"candidates":[%b],"view":"%b"}' % (b",".join(encoded), view),
         headers=public_headers("application/json; charset=utf-8", _CACHE),
     )
 

@@ -7,9 +7,10 @@ append what they see.
 """
 
 import ipaddress
+from collections.abc import Callable
 from functools import lru_cache
 
-from antifraud.networks import is_address, prefixes_of
+from antifraud.networks import NetworkTable, builtin, is_address, prefixes_of
 from voting.edge.sender import Sender
 from voting.pseudonyms import Place
 from voting.settings import Network
@@ -19,14 +20,27 @@ _FORWARDED_CHARACTERS_KEPT_MAX = 512
 
 
 class ClientAddress:
-    """Finds clients' addresses for one set of trusted proxies."""
+    """Finds clients' addresses for one set of trusted proxies, and what networks they are in."""
 
-    def __init__(self, trusted: tuple[Network, ...]) -> None:
+    def __init__(self, trusted: tuple[Network, ...], table: NetworkTable | None = None) -> None:
         self._trusted = trusted
+        self._table = table or builtin()
+        self.on_use: Callable[[], None] = lambda: None
+        """Called when places that were given out are out of date."""
         # Proxies are few and clients repeat: 4 us become 0.1. Bounded, as clients choose the keys.
         self._is_trusted = lru_cache(maxsize=4_096)(self._look_up)
         # Who likes one candidate likes the next one soon.
         self._place_behind = lru_cache(maxsize=4_096)(self._walk_to_place)
+
+    def use(self, table: NetworkTable) -> None:
+        """From now on networks are what this table says."""
+        self._table = table
+        self._place_behind.cache_clear()
+        self.on_use()
+
+    def trusts(self, peer: str) -> bool:
+        """Whether the socket's other end is one of the trusted proxies."""
+        return bool(self._trusted) and self._is_trusted(peer)
 
     def place(self, sender: Sender) -> Place:
         """Where the client is."""
@@ -35,10 +49,14 @@ class ClientAddress:
             short = len(forwarded_for) <= _FORWARDED_CHARACTERS_KEPT_MAX
             place_behind = self._place_behind if short else self._walk_to_place
             return place_behind(sender.peer, forwarded_for)
-        return Place(prefixes_of(sender.peer))
+        return self._place_of(sender.peer)
 
     def _walk_to_place(self, peer: str, forwarded_for: str) -> Place:
-        return Place(prefixes_of(self.walk(peer, forwarded_for)))
+        return self._place_of(self.walk(peer, forwarded_for))
+
+    def _place_of(self, address: str) -> Place:
+        prefixes = prefixes_of(address)
+        return Place(prefixes, self._table.look_up(prefixes))
 
     def walk(self, peer: str, forwarded_for: str) -> str:
         """The client's address, given the peer's and the header's."""

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 from zoneinfo import ZoneInfo
 
+from antifraud.screen import screen
 from voting import ballot_box
 from voting.ballot_box import BallotBox
 from voting.campaign import Campaign, Candidate, Rules, VotingWindow
@@ -26,19 +27,22 @@ from voting.device import Mint
 from voting.edge import fast_lane
 from voting.edge.board import Board, Published
 from voting.edge.client_address import ClientAddress
-from voting.edge.encoded import EncodedCandidates
+from voting.edge.client_facts import client_of
+from voting.edge.encoded import EncodedCandidates, EncodedCounts
 from voting.edge.heads import HEAD_END
+from voting.edge.issuing import Issuing, ProofDesk
 from voting.edge.known_devices import KnownDevices
-from voting.edge.likes import Tap, answer_tap, put_tap, read_tap
+from voting.edge.known_fingerprints import KnownFingerprints
+from voting.edge.likes import Tap, answer_tap, put_tap, read_tap, signals_of
 from voting.edge.live_catalog import LiveCatalog
 from voting.edge.metrics import EdgeMetrics
 from voting.edge.parts import Edge
-from voting.edge.sender import Sender
 from voting.keys import Keys
 from voting.pseudonyms import Pseudonyms
 from voting.receipt import Receipts
 from voting.settings import load_settings
 from voting.store_line import OnReply, StoreLine, Word
+from voting.view import Views
 
 BATCH = 64
 _ROUNDS = 30
@@ -141,19 +145,25 @@ async def measure(rounds: int = _ROUNDS) -> list[Step]:
         board=board,
         ballot_box=box,
         mint=mint,
+        issuing=Issuing(mint, keys, "adaptive", 1),
+        proof_desk=ProofDesk(cast(StoreLine, line)),
+        views=Views(keys),
+        fingerprints=KnownFingerprints(cast(StoreLine, line)),
         known_devices=KnownDevices(mint, pseudonyms),
         pseudonyms=pseudonyms,
         receipts=Receipts(keys),
         client_address=ClientAddress((ipaddress.ip_network("127.0.0.0/8"),)),
         encoded_candidates=EncodedCandidates(),
+        encoded_counts=EncodedCounts(Views(keys)),
         metrics=EdgeMetrics(),
     )
     requests = []
     for number in range(BATCH):
         token = edge.mint.issue(campaign, time.time())
+        view = edge.views.make(time.time())
         body = (
             f'{{"token":"{token}","campaign":"spring","candidate":"c{number * 7 + 1:03}",'
-            f'"click":"00000001-{number:08}"}}'
+            f'"click":"00000001-{number:08}","view":"{view}","dwell_ms":4200}}'
         )
         head = _HEAD.format(length=len(body), address=f"11.22.33.{number}")
         requests.append((head.encode(), body.encode()))
@@ -173,22 +183,27 @@ def _measure_steps(
 
     lane = fast_lane.FastLane(edge, cast(Any, None), connections_max=BATCH)
     key = fast_lane.key_of(_PEER)
-    senders = [cast(Any, lane.read(head, _PEER)).sender for head in heads]
+    read = [cast(Any, lane.read(head, _PEER)) for head in heads]
+    asked = [
+        (body, known.sender, known.place, known.client)
+        for body, known in zip(bodies, read, strict=True)
+    ]
     connections = [lane() for _ in whole]
     networks = [Network() for _ in whole]
     for connection, network in zip(connections, networks, strict=True):
         connection.connection_made(cast(Any, network))
 
-    def judged(pairs: list[tuple[Tap, Sender]]) -> None:
-        for tap, sender in pairs:
-            put_tap(edge, tap, edge.client_address.place(sender), lambda _: None)
+    def judged(taps: list[Tap]) -> None:
+        for tap in taps:
+            put_tap(edge, tap, lambda _: None)
         box.waiting = 0
         queue = box._queues["spring"]
         queue._gathering.clear()
         queue._busy = True
 
-    taps = [cast(Tap, read_tap(edge, body, s)) for body, s in zip(bodies, senders, strict=True)]
-    pairs = list(zip(taps, senders, strict=True))
+    taps = [cast(Tap, read_tap(edge, *facts)) for facts in asked]
+    views = [body[-54:-18].decode() for body in bodies]
+    now = time.time()
     steps = [
         per_like("head, unknown", lambda: [lane.read(head, _PEER) for head in heads]),
         per_like(
@@ -196,11 +211,23 @@ def _measure_steps(
             lambda: [lane.known[key + one[: one.find(HEAD_END) + len(HEAD_END)]] for one in whole],
         ),
         per_like(
-            "body, token (known), campaign, candidate",
-            lambda: [read_tap(edge, body, s) for body, s in zip(bodies, senders, strict=True)],
+            "body, token (known), campaign, candidate, view",
+            lambda: [read_tap(edge, *facts) for facts in asked],
         ),
+        per_like("of which the view", lambda: [edge.views.read(one, None, now) for one in views]),
         per_like("token, unknown", lambda: [edge.mint._read(t) for t in _tokens(bodies)]),
-        per_like("signals, judging, ballot", lambda: judged(pairs)),
+        per_like("signals, judging, ballot", lambda: judged(taps)),
+        per_like(
+            "of which signals and screening",
+            lambda: [screen(signals_of(edge, tap, int(now))) for tap in taps],
+        ),
+        per_like(
+            "place and client of a head, unknown",
+            lambda: [
+                (edge.client_address._place_of(f"11.22.33.{n}"), client_of(known.sender))
+                for n, known in enumerate(read)
+            ],
+        ),
     ]
     queue = box._queues["spring"]
 
@@ -212,8 +239,8 @@ def _measure_steps(
         line.answer()
 
     casts: list[Any] = []
-    for tap, sender in pairs:
-        put_tap(edge, tap, edge.client_address.place(sender), casts.append)
+    for tap in taps:
+        put_tap(edge, tap, casts.append)
     waiting = list(queue._gathering)
 
     def send() -> None:

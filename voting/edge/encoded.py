@@ -1,9 +1,14 @@
-"""Candidates as the public reads them, encoded once per state of a campaign."""
+"""Public data as bytes, encoded once and not per request."""
 
+import time
 from typing import Any
 
 from voting.campaign import Campaign, Candidate
 from voting.edge.answers import dumps
+from voting.edge.board import Published
+from voting.view import Views
+
+_VIEW_KEPT_SECONDS = 60.0
 
 
 class EncodedCandidates:
@@ -19,6 +24,23 @@ class EncodedCandidates:
             made = (campaign, [dumps(_public(candidate)) for candidate in shown(campaign)])
             self._made[campaign.id] = made
         return made[1]
+
+
+class EncodedCounts:
+    """Bodies of GET counts with a view in them, made when the counts are published and once a
+    minute: what caches keep for everybody must not grow old."""
+
+    def __init__(self, views: Views) -> None:
+        self._views = views
+        self._made: dict[str, tuple[Published, float, bytes]] = {}
+
+    def of(self, campaign: Campaign, published: Published) -> bytes:
+        made = self._made.get(campaign.id)
+        now = time.time()
+        if made is None or made[0] is not published or not 0 <= now - made[1] < _VIEW_KEPT_SECONDS:
+            body = published.body[:-1] + f',"view":"{self._views.shared(now)}"}}'.encode()
+            made = self._made[campaign.id] = (published, now, body)
+        return made[2]
 
 
 def shown(campaign: Campaign) -> list[Candidate]:

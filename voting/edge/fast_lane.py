@@ -39,6 +39,7 @@ from voting.ballot import Cast
 from voting.edge import protocol
 from voting.edge.answers import Answer, refusal
 from voting.edge.bodies import USUAL_JSON_TYPES
+from voting.edge.client_facts import Client, client_of
 from voting.edge.counts import counts_answer
 from voting.edge.devices import new_device, proven_device
 from voting.edge.heads import HEAD_END, ChunkedBody, Head, read_head
@@ -82,6 +83,8 @@ class _Known(msgspec.Struct, frozen=True, gc=False):
     sender: Sender
     place: Place | None
     """Where it comes from; of likes alone."""
+    client: Client | None
+    """The program that sent it; of likes alone."""
     route: str
     """_LIKE, _DEVICE, _PROOF, "/" and a campaign's id (its counts), or _ELSE: not for the lane."""
     body_bytes: int
@@ -207,10 +210,31 @@ class FastLane:
         head = read_head(packed) if len(packed) <= _HEAD_BYTES_MAX else None
         if head is None:
             return None
-        sender, route = Sender(peer, head.host, head.origin, head.forwarded_for), _route(head)
-        place = self.edge.client_address.place(sender) if route == _LIKE else None
-        chunked = head.body_bytes is None
-        known = _Known(sender, place, route, head.body_bytes or 0, chunked, head.if_none_match)
+        sender = Sender(
+            peer,
+            head.host,
+            head.origin,
+            head.forwarded_for,
+            head.user_agent,
+            head.accepts_language,
+            head.fetch_metadata,
+            head.tls_fingerprint,
+        )
+        route = _route(head)
+        place = client = None
+        if route == _LIKE:
+            addresses = self.edge.client_address
+            place = addresses.place(sender)
+            client = client_of(sender, proxied=addresses.trusts(peer))
+        known = _Known(
+            sender,
+            place,
+            client,
+            route,
+            head.body_bytes or 0,
+            head.body_bytes is None,
+            head.if_none_match,
+        )
         if len(packed) > _HEAD_BYTES_KNOWN_MAX:
             return known
         return remember(self.known, key_of(peer) + packed, known, _HEADS_KNOWN)
@@ -408,19 +432,22 @@ class LaneConnection(asyncio.Protocol):
         edge = self.lane.edge
         answer: Answer | None
         if known.route == _LIKE:
-            tap = read_tap(edge, body, known.sender)
+            assert known.place is not None
+            assert known.client is not None
+            tap = read_tap(edge, body, known.sender, known.place, known.client)
             if isinstance(tap, Tap):
                 request = _OnItsWay(self, tap)
                 self._on_their_way.append(request)
                 edge.metrics.in_lane += 1
-                assert known.place is not None
-                put_tap(edge, tap, known.place, request.landed)
+                put_tap(edge, tap, request.landed)
                 return True
             answer = tap
         elif known.route == _DEVICE:
             answer = new_device(edge, body, known.sender)
         elif known.route == _PROOF:
             answer = proven_device(edge, body, known.sender)
+            if answer is None:
+                return False  # a solution: it waits for its time and for the store
         else:
             campaign = edge.catalog.campaigns.get(known.route[1:])
             if campaign is None:

@@ -21,6 +21,7 @@ _FACTS = frozenset(
     {
         *(b"content-length", b"content-type", b"content-encoding", b"origin", b"host"),
         *(b"x-forwarded-for", b"if-none-match", b"connection", b"transfer-encoding", b"expect"),
+        *(b"user-agent", b"accept-language", b"sec-fetch-site", b"x-ja4"),
         *(b"upgrade", b"http2-settings"),
         b"sec-websocket-key1",  # which aiohttp refuses
     }
@@ -28,7 +29,7 @@ _FACTS = frozenset(
 # Nothing is asked of these but that they come once: aiohttp refuses them twice.
 _SINGLE = frozenset(
     {
-        *(b"user-agent", b"server", b"etag", b"max-forwards"),
+        *(b"server", b"etag", b"max-forwards"),
         *(b"content-location", b"content-range"),
     }
 )
@@ -36,6 +37,7 @@ _PLAIN_FACTS = frozenset(
     {
         *(b"content-length", b"content-type", b"origin", b"host", b"x-forwarded-for"),
         *(b"if-none-match", b"connection"),
+        *(b"user-agent", b"accept-language", b"sec-fetch-site", b"x-ja4"),
     }
 )
 _BODY_BYTES_MAX = 1 << 40
@@ -59,7 +61,7 @@ _OWN_FACTS = frozenset({b"x-forwarded-for", b"if-none-match"})
 _lines_held: dict[bytes, _Fact] = {}
 _first_lines_held: dict[bytes, tuple[bytes, bytes]] = {}
 _LINES_HELD_MAX = 4_096
-_LINE_BYTES_HELD_MAX = 256
+_LINE_BYTES_HELD_MAX = 512
 # aiohttp refuses from 8,190 bytes and from 128 lines on.
 _LINE_BYTES_MAX = 8_000
 _LINES_MAX = 100
@@ -130,6 +132,10 @@ class Head(msgspec.Struct, frozen=True, gc=False):
     host: str | None = None
     forwarded_for: str | None = None
     if_none_match: str | None = None
+    user_agent: str | None = None
+    accepts_language: bool = False
+    fetch_metadata: bool = False
+    tls_fingerprint: str | None = None
 
 
 def read_head(head: bytes) -> Head | None:
@@ -172,6 +178,7 @@ def read_head(head: bytes) -> Head | None:
     content_type, origin = facts.get(b"content-type"), facts.get(b"origin")
     forwarded_for = facts.get(b"x-forwarded-for")
     if_none_match = facts.get(b"if-none-match")
+    user_agent, fingerprint = facts.get(b"user-agent"), facts.get(b"x-ja4")
     return Head(
         *request,
         body_bytes,
@@ -182,6 +189,10 @@ def read_head(head: bytes) -> Head | None:
         host.text,
         forwarded_for and forwarded_for.text,
         if_none_match and if_none_match.text,
+        user_agent and user_agent.text,
+        b"accept-language" in facts,
+        b"sec-fetch-site" in facts,
+        fingerprint and fingerprint.text,
     )
 
 

@@ -27,6 +27,10 @@ class KnownDevices:
         self._pseudonyms = pseudonyms
         self._held: dict[str, Device] = {}
 
+    def forget(self) -> None:
+        """Verify all anew: the keys are others."""
+        self._held.clear()
+
     def find(self, token: str, campaign: Campaign, now: float) -> Device | None:
         """The device, or None where `Mint.verify` refuses its token; those are not remembered, as
         anybody can make as many as they like."""

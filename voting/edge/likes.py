@@ -6,13 +6,21 @@ import time
 import msgspec
 from aiohttp import web
 
+from antifraud.networks import NetworkClass
 from antifraud.screen import screen
-from antifraud.signals import Signals
+from antifraud.signals import (
+    BAD_VIEW,
+    OTHER_AGENT,
+    OTHER_NETWORK,
+    TLS_UNLIKE_AGENT,
+    Signals,
+)
 from voting.ballot import Ballot, Cast, Outcome
 from voting.ballot_box import OnCast
 from voting.campaign import Campaign, Candidate
 from voting.edge.answers import Answer, allow, like_answer, overloaded, refusal
 from voting.edge.bodies import CLICK_RULE, decode_like, is_click, read_body
+from voting.edge.client_facts import Client, client_of
 from voting.edge.known_devices import Device
 from voting.edge.origins import allowed_origin, is_allowed
 from voting.edge.parts import EDGE, Edge
@@ -20,6 +28,7 @@ from voting.edge.sender import Sender, sender_of
 from voting.pseudonyms import Place, click_hash
 
 _OVERLOADED = Cast(Outcome.OVERLOADED)
+_CHALLENGE = Cast(Outcome.CHALLENGE)
 _CLOCKS_MAY_DIFFER_US = 15 * 60 * 1_000_000
 
 
@@ -30,7 +39,13 @@ class Tap(msgspec.Struct, frozen=True, gc=False):
     candidate: Candidate
     device: Device
     click: str
+    place: Place
+    client: Client
     origin: str | None = None
+    dwell_centiseconds: int = 0
+    """From the card's appearance to the tap; 0 = not known."""
+    bad_view: bool = False
+    """It came with a `view` that was not its own."""
 
 
 async def post_like(request: web.Request) -> web.Response:
@@ -46,13 +61,17 @@ async def take_like(edge: Edge, request: web.Request) -> Answer | web.Response:
         edge.metrics.problems["body"] += 1
         allow(body.headers, allowed_origin(edge, sender))
         return body
-    tap = read_tap(edge, body, sender)
+    place = edge.client_address.place(sender)
+    client = client_of(sender, proxied=edge.client_address.trusts(sender.peer))
+    tap = read_tap(edge, body, sender, place, client)
     if isinstance(tap, Answer):
         return tap
-    return answer_tap(edge, tap, await cast_tap(edge, tap, sender))
+    return answer_tap(edge, tap, await cast_tap(edge, tap))
 
 
-def read_tap(edge: Edge, body: bytes, sender: Sender) -> Tap | Answer:
+def read_tap(
+    edge: Edge, body: bytes, sender: Sender, place: Place, client: Client
+) -> Tap | Answer:
     """What the request asks for, or the answer that refuses it."""
     if edge.ballot_box.full:
         # Before anything is read: in an overload the likes that are taken pay for each look at
@@ -75,13 +94,29 @@ def read_tap(edge: Edge, body: bytes, sender: Sender) -> Tap | Answer:
         and not is_allowed(edge, sender, campaign)
     ):
         return _refuse(edge, sender, "wrong-origin")
-    device = edge.known_devices.find(like.token, campaign, time.time())
+    now = time.time()
+    device = edge.known_devices.find(like.token, campaign, now)
     if device is None:
         return _refuse(edge, sender, "bad-token")
     candidate = campaign.by_id.get(like.candidate)
     if candidate is None or candidate.withdrawn:
         return _refuse(edge, sender, "unknown-candidate")
-    return Tap(campaign, candidate, device, like.click, origin)
+    if like.view is None:
+        return Tap(campaign, candidate, device, like.click, place, client, origin)
+    seen = edge.views.read(like.view, device.token.device_id, now)
+    dwell = 0 if seen is None else dwell_centiseconds(seen, like.dwell_ms)
+    return Tap(
+        campaign, candidate, device, like.click, place, client, origin, dwell, seen is None
+    )
+
+
+def dwell_centiseconds(since_view_seconds: float, told_ms: float | None) -> int:
+    """How long a card was seen before the tap: what its page says, but no longer than since it got
+    its view, which cannot be forged. At least 1, for 0 means not known."""
+    seconds = since_view_seconds
+    if told_ms is not None and 0 <= told_ms < seconds * 1000:
+        seconds = told_ms / 1000
+    return min(max(1, round(seconds * 100)), 0xFFFF)
 
 
 def _refuse(edge: Edge, sender: Sender, word: str, detail: str | None = None) -> Answer:
@@ -90,10 +125,10 @@ def _refuse(edge: Edge, sender: Sender, word: str, detail: str | None = None) ->
     return refusal(word, detail=detail, origin=origin)
 
 
-def put_tap(edge: Edge, tap: Tap, place: Place, on_cast: OnCast) -> None:
+def put_tap(edge: Edge, tap: Tap, on_cast: OnCast) -> None:
     """Judge one like of a verified device and put it into the ballot box; every route to a like
     ends here."""
-    campaign, token, box = tap.campaign, tap.device.token, edge.ballot_box
+    campaign, box = tap.campaign, edge.ballot_box
     now_us = box.store_now_us()
     # Where no difference of clocks can matter, the store is spared a crowd that comes too late;
     # near the window's ends its clock decides.
@@ -104,20 +139,49 @@ def put_tap(edge: Edge, tap: Tap, place: Place, on_cast: OnCast) -> None:
     if now_us < window.opens_at_us - _CLOCKS_MAY_DIFFER_US:
         on_cast(Cast(Outcome.NOT_OPEN))
         return
-    signals = Signals(
-        token_age_seconds=max(0, now_us // 1_000_000 - token.issued_at),
-        token_level=token.level,
-    )
+    if not tap.device.token.rung:
+        on_cast(_CHALLENGE)  # it has not solved its first one
+        return
+    signals = signals_of(edge, tap, now_us // 1_000_000)
     ballot = Ballot(
         tap.candidate.number,
         tap.device.pseudonym,
-        place,
+        tap.place,
         click_hash(tap.click),
     )
     box.put(campaign, ballot, signals, screen(signals), on_cast)
 
 
-async def cast_tap(edge: Edge, tap: Tap, sender: Sender) -> Cast:
+def signals_of(edge: Edge, tap: Tap, now_seconds: int) -> Signals:
+    """The facts of a like, for judging."""
+    token, client, network = tap.device.token, tap.client, tap.place.network
+    oddities = client.oddities
+    agent = client.user_agent_class
+    if agent != token.user_agent_class and agent and token.user_agent_class:
+        oddities |= OTHER_AGENT
+    if network.network_class is _DATACENTRE and token.network_class not in _MAY_BE_DATACENTRE:
+        oddities |= OTHER_NETWORK
+    if client.tls_hash and edge.fingerprints.unlike(agent, client.tls_hash):
+        oddities |= TLS_UNLIKE_AGENT
+    if tap.bad_view:
+        oddities |= BAD_VIEW
+    return Signals(
+        network.network_class,
+        network.asn,
+        agent,
+        client.tls_hash,
+        max(0, now_seconds - token.issued_at),
+        token.level_at(now_seconds),
+        tap.dwell_centiseconds,
+        oddities,
+    )
+
+
+_DATACENTRE = NetworkClass.DATACENTRE
+_MAY_BE_DATACENTRE = frozenset({NetworkClass.UNKNOWN, NetworkClass.DATACENTRE})
+
+
+async def cast_tap(edge: Edge, tap: Tap) -> Cast:
     """The same, awaited."""
     answer: asyncio.Future[Cast] = asyncio.get_running_loop().create_future()
 
@@ -126,12 +190,15 @@ async def cast_tap(edge: Edge, tap: Tap, sender: Sender) -> Cast:
         if not answer.done():
             answer.set_result(cast)
 
-    put_tap(edge, tap, edge.client_address.place(sender), on_cast)
+    put_tap(edge, tap, on_cast)
     return await answer
 
 
 def answer_tap(edge: Edge, tap: Tap, cast: Cast) -> Answer:
     """What the like's client is told."""
     edge.metrics.count(cast)
+    if cast.outcome is Outcome.CHALLENGE:
+        challenge = edge.issuing.challenge_for(tap.device.token, tap.place, time.time())
+        return refusal("challenge", origin=tap.origin, challenge=challenge)
     likes = edge.board.likes(tap.campaign, tap.candidate.number, cast.position)
     return like_answer(cast, tap.campaign, tap.candidate, likes, tap.origin)

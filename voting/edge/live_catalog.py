@@ -140,17 +140,34 @@ class LiveCatalog:
     async def published_until(
         self, campaign: Campaign, until_us: int
     ) -> tuple[dict[int, int], int, int] | None:
-        """(counts by candidate number, epoch, seq) of all votes before a whole minute; None while
-        the database does not have all of them. Raises DATABASE_AWAY."""
+        """(counts by candidate number, epoch, seq) of all votes before a whole minute, in the
+        states that they were in then; None while the database does not have all of them. The same
+        whenever it is asked: what was decided since is taken back. Raises DATABASE_AWAY."""
         until = moment_at(until_us)
         day = campaign.window.day_at(until_us - 1).date
-        async with self._connection() as connection:
-            flushed_until = await connection.fetchval("SELECT min(at) FROM watermarks")
-            if flushed_until is None or flushed_until < until:
+        async with self._connection() as connection, connection.transaction():
+            # No decision is under way from here on ("dzdc", tally/queries.sql): one that was taken
+            # before `until` is there to be seen.
+            await connection.execute("SELECT pg_advisory_xact_lock_shared(1685742691, 0)")
+            complete_until = await connection.fetchval(
+                "SELECT least(min(at), clock_timestamp()) FROM watermarks HAVING count(*) > 0"
+            )
+            if complete_until is None or complete_until < until:
                 return None
             rows = await connection.fetch(
                 "SELECT candidate, sum(counted)::bigint FROM minutes"
                 " WHERE campaign = $1 AND minute < $2 GROUP BY candidate",
+                campaign.number,
+                until,
+            )
+            since = await connection.fetch(
+                "SELECT v.candidate, sum((l.from_state = 0)::int - (l.to_state = 0)::int)"
+                " FROM decisions AS d JOIN decision_votes AS l ON l.decision = d.number"
+                " CROSS JOIN unnest(l.seqs) AS listed (seq)"
+                " JOIN votes AS v"
+                " ON (v.day, v.shard, v.epoch, v.seq) = (l.day, l.shard, l.epoch, listed.seq)"
+                " WHERE d.campaign = $1 AND d.at >= $2 AND l.from_state <> l.to_state"
+                " AND v.at < $2 GROUP BY v.candidate",
                 campaign.number,
                 until,
             )
@@ -162,8 +179,11 @@ class LiveCatalog:
                 campaign.number,
                 until,
             )
+        counts = dict(rows)
+        for candidate, moved_back in since:
+            counts[candidate] = counts.get(candidate, 0) + moved_back
         epoch, seq = last or (0, 0)
-        return dict(rows), epoch, seq
+        return counts, epoch, seq
 
     @contextlib.asynccontextmanager
     async def _connection(self) -> AsyncIterator[asyncpg.Connection]:

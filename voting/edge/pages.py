@@ -5,6 +5,7 @@ set by nothing but the form's post.
 """
 
 import contextlib
+import math
 import random
 import secrets
 import time
@@ -12,19 +13,23 @@ from importlib.resources import files
 from urllib.parse import parse_qsl, urlencode
 
 import jinja2
+import msgspec
 from aiohttp import hdrs, web
 
+from antifraud.challenge import Finding
 from voting.ballot import Outcome
 from voting.campaign import Campaign, Order
+from voting.device import DeviceToken
 from voting.edge.answers import PROBLEMS, headers, problem, word_of
 from voting.edge.bodies import CLICK_RULE, FORM_TYPES, is_click, read_body
 from voting.edge.campaigns import campaign_of, candidate_of
-from voting.edge.devices import LEVEL, device_state
+from voting.edge.client_facts import client_of
+from voting.edge.devices import device_state
 from voting.edge.encoded import shown
-from voting.edge.likes import Tap, cast_tap
+from voting.edge.likes import Tap, cast_tap, dwell_centiseconds
 from voting.edge.origins import is_allowed
-from voting.edge.parts import EDGE
-from voting.edge.sender import sender_of
+from voting.edge.parts import EDGE, Edge
+from voting.edge.sender import Sender, sender_of
 from voting.store_line import StoreDown
 
 DEMO_CAMPAIGN = "demo"
@@ -33,6 +38,8 @@ _COOKIE_SECONDS = 180 * 86_400
 _SAID = {"counted": "点赞成功，感谢您的支持", "repeated": "今日已点赞"} | {
     word: title for word, (_, title) in PROBLEMS.items()
 }
+_WAIT = "请等待 {} 秒，然后再按一次「点赞」"
+_NOW = "请再按一次「点赞」"
 
 _templates = jinja2.Environment(
     loader=jinja2.PackageLoader("voting.edge"), autoescape=True, undefined=jinja2.StrictUndefined
@@ -65,18 +72,27 @@ async def get_card(request: web.Request) -> web.Response:
     candidate = candidate_of(request, campaign)
     if candidate is None:
         return problem("unknown-candidate")
-    liked = False
-    token = edge.mint.verify(request.cookies.get(_COOKIE, ""), campaign, time.time())
+    liked, now = False, time.time()
+    token = edge.mint.verify(request.cookies.get(_COOKIE, ""), campaign, now)
     if token is not None:
         with contextlib.suppress(StoreDown):  # the card can still be shown
             liked = candidate.id in (await device_state(edge, campaign, token))[0]
-    # Only our own words come back out of the query.
+    # Only our own words come back out of the query, and a ticket that we wrote for this device.
     message = _SAID.get(request.query.get("said", ""))
+    ticket = request.query.get("ticket", "")
+    waiting = _waiting_seconds(edge, ticket, token, sender_of(request), now)
+    if waiting is None:
+        ticket = ""
+    else:
+        message = _WAIT.format(waiting) if waiting else _NOW
     text = _templates.get_template("card.html").render(
         campaign=campaign,
         candidate=candidate,
         likes=edge.board.likes(campaign, candidate.number, None),
         click=secrets.token_urlsafe(16),
+        view=edge.views.make(now),
+        ticket=ticket,
+        waiting=waiting,
         liked=liked,
         message=message,
         photo_base="/v1/photos",
@@ -85,7 +101,11 @@ async def get_card(request: web.Request) -> web.Response:
 
 
 async def post_card(request: web.Request) -> web.Response:
-    """POST to the same path, form-encoded: a like without JavaScript; 303 back to the card."""
+    """POST to the same path, form-encoded: a like without JavaScript; 303 back to the card.
+
+    Where a challenge is due, the card comes back with a ticket: pressed again once its wait is
+    over, that stands for a solution (the slow way: PROVEN and LOW_END).
+    """
     edge = request.app[EDGE]
     campaign = campaign_of(request)
     if campaign is None:
@@ -99,27 +119,66 @@ async def post_card(request: web.Request) -> web.Response:
     body = await read_body(request, FORM_TYPES)
     if isinstance(body, web.Response):
         return body
-    click = dict(_form_fields(body)).get("click", "")
+    fields = dict(_form_fields(body))
+    click = fields.get("click", "")
     if not is_click(click):
         return problem("malformed", detail=CLICK_RULE)
     now = time.time()
+    place = edge.client_address.place(sender)
+    client = client_of(sender, proxied=edge.client_address.trusts(sender.peer))
     held = request.cookies.get(_COOKIE, "")
     device = edge.known_devices.find(held, campaign, now)
     if device is None:
-        held = edge.mint.issue(campaign, now, level=LEVEL)
+        held = edge.issuing.issue(campaign, place, client.user_agent_class, now).token
         device = edge.known_devices.find(held, campaign, now)
         assert device is not None
-    cast = await cast_tap(edge, Tap(campaign, candidate, device, click), sender)
+    ticket = fields.get("ticket", "")
+    checked = edge.issuing.check_ticket(ticket, device.token, place, now)
+    if checked.finding is Finding.EARLY:
+        return _back(request, campaign, held, "challenge", ticket)
+    if checked.finding is Finding.SOLVED:
+        held, _ = edge.issuing.prove(device.token, now, slow=True)
+        device = edge.known_devices.find(held, campaign, now)
+        assert device is not None
+    tap = Tap(campaign, candidate, device, click, place, client)
+    if view := fields.get("view"):
+        seen = edge.views.read(view, device.token.device_id, now)
+        dwell = 0 if seen is None else dwell_centiseconds(seen, None)
+        tap = msgspec.structs.replace(tap, dwell_centiseconds=dwell, bad_view=seen is None)
+    cast = await cast_tap(edge, tap)
     edge.metrics.count(cast)
+    if cast.outcome is Outcome.CHALLENGE:
+        ticket = edge.issuing.ticket_for(device.token, place, now)
+        return _back(request, campaign, held, "challenge", ticket)
     word = "counted" if cast.outcome is Outcome.HELD else word_of(cast.outcome)
+    return _back(request, campaign, held, word)
+
+
+def _back(
+    request: web.Request, campaign: Campaign, held: str, word: str, ticket: str = ""
+) -> web.Response:
+    """Back to the card, which says this word, with the device in its cookie."""
+    said = {"said": word} | ({"ticket": ticket} if ticket else {})
     made = headers("text/plain")
-    made[hdrs.LOCATION] = f"{request.path}?{urlencode({'said': word})}"
+    made[hdrs.LOCATION] = f"{request.path}?{urlencode(said)}"
     # By hand: http.cookies knows Partitioned only from Python 3.14 on. A token is base64url.
     made[hdrs.SET_COOKIE] = (
         f"{_COOKIE}={held}; Max-Age={_COOKIE_SECONDS}; Path={_cookie_path(campaign)};"
         " Secure; HttpOnly; SameSite=None; Partitioned"
     )
     return web.Response(status=303, headers=made)
+
+
+def _waiting_seconds(
+    edge: Edge, ticket: str, token: DeviceToken | None, sender: Sender, now: float
+) -> int | None:
+    """How long this device has to wait with its ticket; None where it is none of its own."""
+    if not ticket or token is None:
+        return None
+    checked = edge.issuing.check_ticket(ticket, token, edge.client_address.place(sender), now)
+    if checked.finding is Finding.EARLY:
+        return math.ceil(checked.wait_seconds)
+    return 0 if checked.finding is Finding.SOLVED else None
 
 
 async def get_static(request: web.Request) -> web.Response:

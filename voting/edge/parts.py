@@ -8,13 +8,16 @@ from voting.ballot_box import BallotBox
 from voting.device import Mint
 from voting.edge.board import Board
 from voting.edge.client_address import ClientAddress
-from voting.edge.encoded import EncodedCandidates
+from voting.edge.encoded import EncodedCandidates, EncodedCounts
+from voting.edge.issuing import Issuing, ProofDesk
 from voting.edge.known_devices import KnownDevices
+from voting.edge.known_fingerprints import KnownFingerprints
 from voting.edge.live_catalog import LiveCatalog
 from voting.edge.metrics import EdgeMetrics
 from voting.pseudonyms import Pseudonyms
 from voting.receipt import Receipts
 from voting.settings import Settings
+from voting.view import Views
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +29,16 @@ class Edge:
     board: Board
     ballot_box: BallotBox
     mint: Mint
+    issuing: Issuing
+    proof_desk: ProofDesk
+    views: Views
+    fingerprints: KnownFingerprints
     known_devices: KnownDevices
     pseudonyms: Pseudonyms
     receipts: Receipts
     client_address: ClientAddress
     encoded_candidates: EncodedCandidates
+    encoded_counts: EncodedCounts
     metrics: EdgeMetrics
 
     @property

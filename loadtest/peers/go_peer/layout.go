@@ -17,15 +17,21 @@ const (
 	campaignNumber = 1
 	epochFloor     = 0
 	noEnd          = 1<<53 - 1 // microseconds: the last moment that Lua can tell from the next
-	rulesVersion   = 1
+	rulesVersion   = 2
 	tokenLevel     = 1
 	verdictCount   = 0
 
+	// antifraud.networks.NetworkClass: one without a limit of new devices, as this peer has none.
+	networkClasses = 6
+	networkClass   = 5
+	scoreBits      = 1<<16 - 4_600 // -4,600: nothing speaks for or against a ballot
+
 	// antifraud.screen.BANDS, antifraud.heuristics.STORE_WEIGHTS
-	challengeAt   = 1_500
-	holdAt        = 4_000
-	refuseAt      = 12_000
-	networkWeight = 1_500
+	challengeAt      = 1_500
+	holdAt           = 4_000
+	refuseAt         = 12_000
+	networkWeight    = 1_500
+	newDevicesWeight = 2_000
 
 	perCandidateAndDay = 1
 	perCampaign        = 0 // no limit
@@ -65,7 +71,7 @@ func makePlan(function, campaign string, rules rules, momentUs int64) *plan {
 	date := func(day int64) string { return time.Unix(day*86_400, 0).UTC().Format("2006-01-02") }
 	key := func(rest string) string { return fmt.Sprintf("{s%d}:%s", shard, rest) }
 	p.arguments = []any{
-		function, "7",
+		function, "9",
 		key("head"),
 		key("journal"),
 		tallyKey(campaign),
@@ -73,6 +79,8 @@ func makePlan(function, campaign string, rules rules, momentUs int64) *plan {
 		key("day:" + campaign + ":" + date(day-1)),
 		key("net:" + campaign + ":" + date(day)),
 		key("life:" + campaign),
+		key("cells:" + campaign + ":" + date(day)),
+		key("capacity:" + campaign + ":" + date(day)),
 		packPlan(p, uint32(day), rules),
 		nil, nil,
 	}
@@ -109,13 +117,22 @@ func packPlan(p *plan, day uint32, rules rules) []byte {
 	b = to.AppendUint16(b, perCandidateAndDay)
 	b = to.AppendUint16(b, uint16(rules.LikesPerDay))
 	b = to.AppendUint32(b, perCampaign)
-	for _, limit := range rules.limits() {
+	limits := rules.limits()
+	for _, limit := range limits[:2] {
 		b = to.AppendUint64(b, uint64(limit))
 	}
-	for _, weight := range [...]int16{challengeAt, holdAt, refuseAt, networkWeight} {
+	weights := [...]int16{challengeAt, holdAt, refuseAt, networkWeight, newDevicesWeight}
+	for _, weight := range weights {
 		b = to.AppendUint16(b, uint16(weight))
 	}
-	return append(b, challenges)
+	b = append(b, challenges)
+	for range [networkClasses]int{} {
+		for _, limit := range limits[2:] {
+			b = to.AppendUint64(b, uint64(limit))
+		}
+		b = append(b, make([]byte, 4*8)...) // no limit of new devices
+	}
+	return b
 }
 
 // packBallot appends what the function gets of one ballot, as pack_ballot of voting/journal.py does.
@@ -127,15 +144,15 @@ func packBallot(b []byte, of *ballot) []byte {
 	b = append(b, of.wide[:]...)
 	b = to.AppendUint16(b, uint16(of.number))
 	b = append(b, of.click[:]...)
-	b = to.AppendUint32(b, 0) // asn
-	b = append(b, 0, 0)       // classes of network and user agent
-	b = to.AppendUint32(b, 0) // tls hash
+	b = to.AppendUint32(b, 0)      // asn
+	b = append(b, networkClass, 0) // classes of network and user agent
+	b = to.AppendUint32(b, 0)      // tls hash
 	b = to.AppendUint32(b, of.ageSeconds)
 	b = append(b, tokenLevel)
 	b = to.AppendUint16(b, 0) // dwell time
 	b = to.AppendUint16(b, rulesVersion)
-	b = to.AppendUint16(b, 0) // score
-	b = append(b, 0, 0, 0)    // reasons
+	b = to.AppendUint16(b, scoreBits)
+	b = append(b, 0, 0, 0) // reasons
 	return append(b, verdictCount)
 }
 

@@ -1,0 +1,60 @@
+"""Commands `dianzan keys`: what signs device tokens, and for how long yet."""
+
+import math
+import time
+from datetime import UTC, datetime
+
+import typer
+
+from voting.keys import Keys
+from voting.keys import rotate as rotate_file
+from voting.settings import load_settings
+
+keys = typer.Typer(no_args_is_help=True, help="Keys that sign device tokens.")
+
+
+@keys.command("show")
+def show() -> None:
+    """Say which device keys there are, how old they are, and which one signs. Never a key.
+
+    One line each: id, since when it signs, its age. Old keys do not sign any more; tokens that
+    they signed are still taken.
+    """
+    _print(Keys.load(load_settings().keys_path), time.time())
+
+
+@keys.command("rotate")
+def rotate() -> None:
+    """Add a device key and drop all but the one that signed until now.
+
+    Devices keep their tokens through one rotation: the key that signed them stays. They lose them
+    with the next one, and are new devices then: rotate twice within a campaign only where a key
+    became known. The new key signs a minute from now; edges read the file every ten seconds, and
+    need no restart. Where edges run on other machines, copy the file to them within that minute.
+    """
+    path = load_settings().keys_path
+    now = time.time()
+    _print(rotate_file(path, now), now)
+
+
+def _print(held: Keys, now: float) -> None:
+    signing = held.signing(now)
+    for key_id, starts in sorted(
+        ((key_id, held.signs_from.get(key_id)) for key_id in held.device),
+        key=lambda key: key[1] or 0,
+    ):
+        if key_id == signing:
+            state = "signs"
+        elif starts is not None and starts > now:
+            state = f"signs in {math.ceil(starts - now)} s"
+        else:
+            state = "old"
+        typer.echo(f"{key_id}\t{state}\t{_since(starts, now)}")
+
+
+def _since(starts: int | None, now: float) -> str:
+    if starts is None:
+        return "from the beginning"
+    moment = datetime.fromtimestamp(starts, UTC).isoformat(timespec="seconds")
+    days = (now - starts) / 86_400
+    return f"from {moment}" + (f", {days:.1f} days" if days >= 0 else "")
