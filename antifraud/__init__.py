@@ -7,8 +7,12 @@ votes. Whoever calls brings the time along.
     limits      Rate, and the GCRA rule that every limit follows
     networks    what an IP address stands for: its prefixes and its class
     network_claims, organisations: how a table of networks is made, and who is what in it
+    capacity    what a network of each class may do
     challenge   work that a device does once, by the scheme of ALTCHA
+    user_agents a User-Agent as one byte
     signals     Signals: the facts about one request that the edge knows
     heuristics  the table of signals and weights
     screen      Signals -> Verdict (partial: the store adds what only the store knows)
+    detectors/  near-line: many votes at once -> Sightings -> Flags; live.py while they come
+    flags       Flag: what a detector claims, with evidence
 """

@@ -24,7 +24,6 @@ from antifraud.signals import (
     NO_LANGUAGE,
     OTHER_AGENT,
     OTHER_NETWORK,
-    SOLVED_TOO_FAST,
     TLS_UNLIKE_AGENT,
     Signals,
 )
@@ -105,7 +104,6 @@ HEURISTICS: tuple[Heuristic, ...] = (
     Heuristic(
         41, "dwell-below-2s", +0.7, "behaviour", _dwell(FAST_CENTISECONDS, QUICK_CENTISECONDS)
     ),
-    Heuristic(42, "solved-too-fast", +2.5, "behaviour", *_odd(SOLVED_TOO_FAST)),
     # Beyond doubt: no honest client makes one up.
     Heuristic(48, "bad-view", +30.0, "replay", *_odd(BAD_VIEW)),
 )
@@ -125,6 +123,9 @@ STORE_WEIGHTS = StoreWeights()
 NETWORK_LIMIT_CODE, NEW_DEVICES_CODE, CELL_CODE = 1, 2, 3
 """Reason codes of what the store adds; a cell's weight is `watch`'s. Those of HEURISTICS start
 at 16."""
+
+CELL_WEIGHT_MAX = 10_000
+"""Milli-nats that a mark of `watch`'s can add: enough to hold a vote, alone not to refuse one."""
 
 REASON_NAMES: Mapping[int, str] = {
     NETWORK_LIMIT_CODE: "network-limit",

@@ -12,6 +12,7 @@ import msgspec
 
 from antifraud.heuristics import (
     CELL_CODE,
+    CELL_WEIGHT_MAX,
     HEURISTICS,
     NETWORK_LIMIT_CODE,
     NEW_DEVICES_CODE,
@@ -120,6 +121,7 @@ def conclude(
     reasons: bytes = bytes(3),
     *,
     proven: bool = False,
+    slowly: bool = False,
     challenges: bool = True,
     over_limit: bool = False,
     over_new_devices: bool = False,
@@ -129,17 +131,19 @@ def conclude(
 ) -> Conclusion:
     """The final conclusion, as the function draws it.
 
-    `proven`: the device has solved a challenge, and is not asked for another. `challenges`: whether
-    there are any; where not, one becomes a hold. `over_limit`: above its network's limit of votes.
-    `over_new_devices`: a new device's first vote, above its network's rate of them. `cell_weight`:
-    milli-nats that `watch` gave to the cell that the ballot is in, 0 = to none.
+    `proven`: the device has solved a challenge, and is not asked for another; `slowly`: by waiting
+    (LOW_END), which costs a cheat next to nothing, so that its vote is held where others are
+    challenged. `challenges`: whether there are any; where not, one becomes a hold.
+    `over_limit`: above its network's limit of votes. `over_new_devices`: a new device's first vote,
+    above its network's rate of them. `cell_weight`: milli-nats that `watch` gave to the cell that
+    the ballot is in, 0 = to none; CELL_WEIGHT_MAX of them count.
     """
     codes = b""
     if over_limit:
         score += weights.network_limit
         codes += _BYTES[NETWORK_LIMIT_CODE]
-    if cell_weight:
-        score += cell_weight
+    if cell_weight > 0:
+        score += min(cell_weight, CELL_WEIGHT_MAX)
         codes += _BYTES[CELL_CODE]
     if over_new_devices:
         score += weights.new_devices
@@ -150,8 +154,10 @@ def conclude(
     elif score >= bands.hold or over_limit:
         decision = Decision.HOLD
     elif score >= bands.challenge or over_new_devices:
-        unproven = Decision.CHALLENGE if challenges else Decision.HOLD
-        decision = Decision.COUNT if proven else unproven
+        if proven:
+            decision = Decision.HOLD if slowly else Decision.COUNT
+        else:
+            decision = Decision.CHALLENGE if challenges else Decision.HOLD
     else:
         decision = Decision.COUNT
     return Conclusion(decision, score, (codes + reasons)[:3])

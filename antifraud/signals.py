@@ -30,8 +30,6 @@ OTHER_AGENT = 0x08
 """Oddity: the token was issued to another class of user agent."""
 OTHER_NETWORK = 0x10
 """Oddity: the token was issued in a network of another class."""
-SOLVED_TOO_FAST = 0x20
-"""Oddity: the challenge was solved faster than this device could."""
 BAD_VIEW = 0x40
 """Oddity: a `view` that is not one of ours, is out of date, or is another device's."""
 

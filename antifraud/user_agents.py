@@ -5,8 +5,9 @@ with the vote. Known weakness: anybody can send anybody's User-Agent; the byte s
 claimed. 224 buckets for some thousands of phone models: two models share one now and then, which
 statistics over crowds bear. Browsers that send a reduced User-Agent all claim the model "K".
 
-A library would know more (ua-parser takes 0.9 ms for one it has not seen, and whoever invents a
-new one for each request makes us pay that); this takes 3 us.
+A library would know more, but ua-parser takes 0.9 ms for one that it has not seen, and whoever
+invents a new one for each request makes us pay that. This takes 6 to 10 us, and
+50 for the worst text that was found.
 """
 
 import re
@@ -22,17 +23,29 @@ MODELS = 224
 READ_CHARACTERS_MAX = 512
 """What stands behind is not looked at, whatever its sender put there."""
 
-_AUTOMATION = re.compile(
-    r"(?<!cu)bot\b|spider|crawl|curl/|wget|python|aiohttp|httpx|okhttp|java/|jakarta|go-http|"
-    r"node|axios|undici|libwww|lwp|perl|ruby|scrapy|headless|phantomjs|selenium|webdriver|"
-    r"puppeteer|playwright|postman|insomnia|httpclient|winhttp|php/|guzzle|rest-client",
-    re.IGNORECASE,
+# Looked for one by one: a regular expression that ignores case takes ten times as long.
+_PROGRAMS = (
+    *("spider", "crawl", "curl/", "wget/", "python", "aiohttp", "httpx", "okhttp", "java/"),
+    *(
+        "jakarta",
+        "go-http",
+        "node-fetch",
+        "node.js",
+        "axios",
+        "undici",
+        "libwww",
+        "lwp::",
+        "scrapy",
+    ),
+    *("headless", "phantomjs", "selenium", "webdriver", "puppeteer", "playwright", "postman"),
+    *("insomnia", "httpclient", "winhttp", "php/", "guzzle", "rest-client", "ruby/", "perl/"),
 )
+_ROBOT = re.compile(r"(?<!cu)bot\b")
 _ANDROID = re.compile(
     r"Android [0-9.]+;(?: [a-z]{2}[-_][a-zA-Z]{2};)? ([^;)]{1,64}?)(?: Build/|[;)])"
 )
 _HARMONY = re.compile(r"\(Phone; (OpenHarmony [0-9]+)")
-_IPHONE = re.compile(r"\((iPhone|iPod)[^)]* OS ([0-9]{1,2})[_.]")
+_IPHONE = re.compile(r"\((iPhone|iPod)[^()]{0,40} OS ([0-9]{1,2})[_.]")
 
 # The first that is found says the class.
 _DESKTOPS = (
@@ -58,7 +71,8 @@ def agent_class(user_agent: str) -> int:
     if not user_agent:
         return UNKNOWN
     text = user_agent[:READ_CHARACTERS_MAX]
-    if _AUTOMATION.search(text):
+    lower = text.lower()
+    if _ROBOT.search(lower) or any(word in lower for word in _PROGRAMS):
         return AUTOMATION
     phone = _ANDROID.search(text) or _HARMONY.search(text)
     if phone:

@@ -12,7 +12,7 @@ from antifraud.capacity import CAPACITIES, FAR_FACTOR
 from antifraud.limits import Rate, take, wait_us
 from antifraud.networks import NetworkClass
 from antifraud.screen import Decision, conclude
-from antifraud.signals import PROVEN
+from antifraud.signals import LOW_END, PROVEN
 from voting.ballot import REFUSALS, Outcome
 from voting.campaign import Campaign, CampaignDay
 
@@ -185,6 +185,7 @@ class Model:
             tap.score,
             tap.reasons,
             proven=bool(tap.level & PROVEN),
+            slowly=bool(tap.level & LOW_END),
             challenges=self.challenges,
             over_limit=not near_ok,
             over_new_devices=not new_ok,

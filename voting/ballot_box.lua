@@ -35,10 +35,11 @@
 -- While a library loads, neither `redis.call` nor the standard libraries are there: `bind` fetches
 -- them at the first call.
 local call, pack, unpack_struct, sub, byte, char, format, find, match, concat, ceil, floor, max, min
-local rep
+local rep, pcall_server
 
 local function bind()
   call, pack, unpack_struct = redis.call, struct.pack, struct.unpack
+  pcall_server = redis.pcall
   sub, byte, char, format, rep = string.sub, string.byte, string.char, string.format, string.rep
   find, match = string.find, string.match
   concat, ceil, floor, max, min = table.concat, math.ceil, math.floor, math.max, math.min
@@ -50,11 +51,12 @@ local CAST, WRONG_DAY = 0, 1
 local AGAIN, COUNTED, HELD, REPEATED, QUOTA_SPENT, CHALLENGE = 0, 1, 2, 3, 4, 5
 local THROTTLED, REFUSED, CLOSED, NOT_OPEN, PAUSED, CLICK_REUSED = 6, 7, 8, 9, 10, 11
 
--- antifraud: Decision, NetworkClass, the reason codes of the store, PROVEN
+-- antifraud: Decision, NetworkClass, the reason codes of the store, PROVEN, LOW_END, CELL_WEIGHT_MAX
 local COUNT_BYTE, HOLD_BYTE = '\0', '\2'
 local DATACENTRE = 4
 local NETWORK_LIMIT_CODE, NEW_DEVICES_CODE, CELL_CODE = '\1', '\2', '\3'
-local PROVEN = 16
+local PROVEN, LOW_END = 16, 32
+local MARK_MAX = 10000
 
 -- layout, shard, epoch floor, campaign, day, [starts, ends) of the day, opens, closes, paused, likes
 -- per candidate and day, candidates per day, likes per campaign, interval and window of a device's
@@ -137,13 +139,26 @@ local function candidates_in(record)
   return n
 end
 
--- What a mark of a cell adds to the score of ballot `i`; 0 where there is none, or it is for another
--- user agent.
+-- What a mark of a cell adds to the score of ballot `i`; 0 where there is none, it is for another
+-- user agent, or it is damaged: nothing that is wrong there may keep anybody from voting.
 local function mark_weight(mark, ballots, i)
-  if not mark then return 0 end
-  local weight, _, agent = unpack_struct('>hBB', mark)
+  if not mark or #mark ~= 3 then return 0 end
+  local weight, agent = unpack_struct('>hB', mark)
   if agent ~= 0 and agent ~= byte(ballots, (i - 1) * VOTE + AGENT_CLASS) then return 0 end
-  return weight
+  return min(weight, MARK_MAX)
+end
+
+-- What becomes of a ballot that is not beyond doubt: who solved a challenge is counted, who only
+-- waited is held, all others are asked, where anybody is.
+local function doubted(level, challenges)
+  if level % (2 * PROVEN) < PROVEN then return challenges == 1 and CHALLENGE or HELD end
+  return level % (2 * LOW_END) >= LOW_END and HELD or COUNTED
+end
+
+-- How many fields a hash of `watch`'s has; none where that is no hash at all.
+local function entries_of(key)
+  local n = pcall_server('HLEN', key)
+  return type(n) == 'number' and n or 0
 end
 
 -- antifraud.limits.take: admitted, next_free afterwards. Compared, for a call of min or max costs
@@ -241,17 +256,17 @@ local function cast(keys, args)
       -- Three numbers; two where an older version of this function wrote it.
       if #found[i] == 24 then
         near[network], far[network], newest[network] = unpack_struct('>I8I8I8', found[i])
-      else
+      elseif #found[i] == 16 then
         near[network], far[network] = unpack_struct('>I8I8', found[i])
       end
     end
   end
   for i = n + 1, #asked do
-    if found[i] then newest[asked[i]] = unpack_struct('>I8', found[i]) end
+    if found[i] and #found[i] == 8 then newest[asked[i]] = unpack_struct('>I8', found[i]) end
   end
   -- What `watch` knows: mostly nothing, and then it costs a look.
   local marks, factors
-  if call('HLEN', keys[8]) > 0 then
+  if entries_of(keys[8]) > 0 then
     local cells = {}
     for i = 1, n do
       local at = (i - 1) * FACTS
@@ -260,7 +275,7 @@ local function cast(keys, args)
     end
     marks = call('HMGET', keys[8], unpack(cells))
   end
-  if call('HLEN', keys[9]) > 0 then factors = call('HMGET', keys[9], unpack(networks)) end
+  if entries_of(keys[9]) > 0 then factors = call('HMGET', keys[9], unpack(networks)) end
   local life
   if per_life > 0 then
     life = {}
@@ -341,8 +356,8 @@ local function cast(keys, args)
         outcome = QUOTA_SPENT
       else
         local class = facts[at + 6]
-        local factor = factors and factors[i]
-        local rates = factor and learned_rates(class, byte(factor)) or class_rates[class]
+        local factor = factors and factors[i] and byte(factors[i]) or 0
+        local rates = factor > 0 and learned_rates(class, factor) or class_rates[class]
         local device_ok, near_ok, far_ok, new_ok = true, true, true, true
         local device_next = device_fresh
         local near_next, far_next = now + rates[1], now + rates[3]
@@ -389,8 +404,8 @@ local function cast(keys, args)
             outcome = REFUSED
           elseif score >= hold_at or not near_ok then
             outcome = HELD
-          elseif (score >= challenge_at or not new_ok) and facts[at + 8] % (2 * PROVEN) < PROVEN then
-            outcome = (challenges == 1) and CHALLENGE or HELD
+          elseif score >= challenge_at or not new_ok then
+            outcome = doubted(facts[at + 8], challenges)
           else
             outcome = COUNTED
           end

@@ -90,7 +90,7 @@ class _Waiting(msgspec.Struct, frozen=True, gc=False):
 
 
 class BallotBox:
-    """Casts ballots on one shard. `cast` never raises for what happens on an ordinary day."""
+    """Casts ballots on one shard. `put` never raises for what happens on an ordinary day."""
 
     def __init__(
         self,

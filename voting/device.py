@@ -43,6 +43,8 @@ _LAYOUT = 1
 _TOKEN = struct.Struct(">BB12sIHBBB")
 _MAC_SIZE = 16
 _CLOCK_SKEW_SECONDS = 300
+VALID_SECONDS = 180 * 86_400
+"""A browser that comes back after half a year is another device: longer than any campaign."""
 _FROM_URL = bytes.maketrans(b"-_+/", b"+/!!")
 
 
@@ -154,10 +156,12 @@ class Mint:
         return read if read is not None and read.campaign == campaign.number else None
 
     def open(self, token: str, now: float) -> DeviceToken | None:
-        """The token's content, or None: misshapen, forged, by a retired key, or issued in the
-        future by more than a clock's error."""
+        """The token's content, or None: misshapen, forged, by a retired key, expired, or issued in
+        the future by more than a clock's error."""
         read = self._read(token)
-        return None if read is None or read.issued_at > now + _CLOCK_SKEW_SECONDS else read
+        if read is None or not -_CLOCK_SKEW_SECONDS <= now - read.issued_at < VALID_SECONDS:
+            return None
+        return read
 
     def _read(self, token: str) -> DeviceToken | None:
         if len(token) != TOKEN_LENGTH:

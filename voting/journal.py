@@ -16,8 +16,7 @@ Keys (all that one vote needs lies under one hash tag, so one call does everythi
                                           microseconds; wide network -> one u64, of new devices
     {s0}:cells:<campaign>:<date>  hash    what `watch` found suspicious and the function only
                                           reads: network or wide network, candidate u16 -> weight
-                                          i16 in milli-nats, reason code u8, user agent class u8
-                                          (0 = any)
+                                          i16 in milli-nats, user agent class u8 (0 = any)
     {s0}:capacity:<campaign>:<date>  hash  network -> u8: how many times the capacity of its class
                                           it has; written by `watch`, only read by the function
     {s0}:spent:<nonce>            string  a solution of a challenge was handed in; ends by itself
@@ -85,7 +84,7 @@ VOTE = struct.Struct(">8s8s8sH6sIBBIIBHHh3sB")
 REFUSAL = struct.Struct(">HBH")
 DECISION = struct.Struct(">I")
 DELTA = struct.Struct(">Hiii")
-CELL = struct.Struct(">hBB")
+CELL = struct.Struct(">hB")
 CELLS_MAX = 4_096
 """Cells that are marked at a time, the loudest of them."""
 LIKE = struct.Struct(">H6sHBI")

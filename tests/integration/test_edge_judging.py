@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import itertools
+import time
 
 import pytest
 
@@ -166,8 +167,9 @@ async def test_above_its_limit_a_datacentre_is_told_when_to_come_back(edge, valk
     await script.begin()
     campaign = edge.parts.catalog.campaigns["spring"]
     answers = []
+    yesterday = time.time() - 100_000
     for number in range(14):
-        token = edge.parts.mint.issue(campaign, 1, level=0x11)
+        token = edge.parts.mint.issue(campaign, yesterday, level=0x11)
         script.token = token
         answers.append(await script.like(f"c00{1 + number % 5}"))
     assert [status for status, _ in answers] == [201] * 12 + [429] * 2
@@ -184,7 +186,7 @@ async def test_a_cell_that_watch_marked_is_held_for_that_agent_alone(edge, valke
     await valkey.hset(
         journal.cells_key(0, "spring", day),
         network + (1).to_bytes(2, "big"),
-        journal.CELL.pack(8_700, 3, agent_class(PHONE["User-Agent"])),
+        journal.CELL.pack(8_700, agent_class(PHONE["User-Agent"])),
     )
     farm, neighbour = Browser(edge, address), Browser(edge, address, **{"User-Agent": "X11; Other"})
     for phone in (farm, neighbour):

@@ -50,7 +50,7 @@ WIDES = [b"wide\0\0\0\1", b"wide\0\0\0\2"]
 AGES = [0, 0, 3, 86_399, 86_400, 4_000_000_000]
 LEVELS = [1, 1, 2, 0x10, 0x11, 0x31, 0x22]
 AGENTS = [0, 1, 40, 41]
-WEIGHTS = [0, 1, 1_600, 6_200, 30_000]
+WEIGHTS = [-500, 0, 1, 1_600, 6_200, 30_000]
 FACTORS = [1, 2, 3, 255]
 REASONS = [bytes(3), b"\x11\x12\x13", b"\x11\0\0"]
 JUMPS_US = [86_400_000_000, 43_200_000_000, 600_000_000, -600_000_000, -86_400_000_000]
@@ -332,6 +332,46 @@ def test_a_networks_rate_of_new_devices_is_kept_whatever_its_limit_of_votes_does
     assert answers == [Outcome.COUNTED] * 6 + [Outcome.CHALLENGE] * 2
 
 
+def damage_mark(store, campaign, day):
+    key = journal.cells_key(0, campaign.id, day)
+    for length in (0, 1, 2, 4, 5):
+        store.hset(key, NETWORKS[0] + length.to_bytes(2, "big"), b"\x7f" * length)
+
+
+def damage_factor(value):
+    def damage(store, campaign, day):
+        store.hset(journal.capacity_key(0, campaign.id, day), NETWORKS[0], value)
+
+    return damage
+
+
+def damage_keys(store, campaign, day):
+    store.set(journal.cells_key(0, campaign.id, day), "no hash")
+    store.set(journal.capacity_key(0, campaign.id, day), "no hash")
+
+
+def damage_network(store, campaign, day):
+    key = journal.network_key(0, campaign.id, day)
+    store.hset(key, mapping={NETWORKS[0]: b"12345", WIDES[0]: b"12345"})
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [damage_mark, damage_factor(b""), damage_factor(b"\0"), damage_keys, damage_network],
+)
+def test_what_is_damaged_beside_the_votes_keeps_nobody_from_voting(store, damage):
+    store.flushdb()
+    campaign = campaign_of(1, 0, 0, 30, 1200, None)
+    now_us = microseconds(OPENS)
+    damage(store, campaign, campaign.window.day_at(now_us).date)
+    taps = [
+        Tap(DEVICES[n % 4], NETWORKS[0], n, b"c%05d" % n, -4_600, wide=WIDES[0]) for n in range(6)
+    ]
+    for batch in (taps[:3], taps[3:]):
+        answers = cast(store, campaign, batch, now_us, "00", "00", True)
+        assert [code for code, *_ in answers] == [Outcome.COUNTED] * 3
+
+
 def _one_history(store, campaign, start, batches, challenges):
     store.flushdb()
     model = Model(campaign, challenges=challenges)
@@ -345,7 +385,7 @@ def _one_history(store, campaign, start, batches, challenges):
             store.hset(
                 journal.cells_key(0, campaign.id, day),
                 place + candidate.to_bytes(2, "big"),
-                journal.CELL.pack(weight, 3, agent),
+                journal.CELL.pack(weight, agent),
             )
         for network, factor in capacities:
             model.capacities[day, network] = factor

@@ -81,3 +81,10 @@ def test_place_of_a_long_header_is_found_and_not_kept():
         place = kept.place(Sender("10.0.0.1", forwarded_for=header))
         assert place.prefixes == prefixes_of("8.8.8.8")
     assert kept._place_behind.cache_info().currsize == 1
+
+
+def test_what_a_proxy_writes_that_is_no_address_is_said_once(capsys):
+    kept = ClientAddress(PROXIES)
+    for _ in range(3):
+        kept.walk("10.0.0.1", "unknown")
+    assert capsys.readouterr().out.count("forwarded-for-unreadable") == 1

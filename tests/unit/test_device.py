@@ -14,7 +14,7 @@ from antifraud.networks import prefixes_of
 from antifraud.signals import LOW_END, PROVEN
 from voting.ballot import Position
 from voting.campaign import Campaign, VotingWindow
-from voting.device import TOKEN_LENGTH, Mint
+from voting.device import TOKEN_LENGTH, VALID_SECONDS, Mint
 from voting.keys import Keys
 from voting.pseudonyms import Place, Pseudonyms
 from voting.receipt import Receipts
@@ -202,3 +202,9 @@ def test_every_moment_lies_in_its_campaign_day(at, zone):
     day = window.day_at(moment_us)
     assert day.starts_at_us <= moment_us < day.ends_at_us
     assert window.day_at(day.ends_at_us).starts_at_us == day.ends_at_us
+
+
+def test_token_is_good_for_half_a_year():
+    token = Mint(KEYS).issue(CAMPAIGN, NOW)
+    assert Mint(KEYS).open(token, NOW + VALID_SECONDS - 1) is not None
+    assert Mint(KEYS).open(token, NOW + VALID_SECONDS) is None

@@ -162,6 +162,8 @@ def test_a_score_is_the_prior_and_the_capped_sum_of_what_holds(signals):
         (1_500, {}, Decision.CHALLENGE),
         (1_500, {"challenges": False}, Decision.HOLD),
         (1_500, {"proven": True}, Decision.COUNT),
+        (1_500, {"proven": True, "slowly": True}, Decision.HOLD),
+        (1_499, {"proven": True, "slowly": True}, Decision.COUNT),
         (1_500, {"proven": True, "challenges": False}, Decision.COUNT),
         (4_000, {"proven": True}, Decision.HOLD),
         (12_000, {}, Decision.REFUSE),

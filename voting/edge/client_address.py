@@ -2,18 +2,22 @@
 
 The walk starts at the socket's peer, which cannot be forged, and goes through X-Forwarded-For
 from right to left for as long as it stands on a trusted proxy. An entry that is no address ends
-it at the last good one. Known weakness: whoever is trusted is believed; trust only proxies that
-append what they see.
+it at the last good one (an address with a port is none). Known weakness: whoever is trusted is
+believed; trust only proxies that append what they see.
 """
 
 import ipaddress
 from collections.abc import Callable
 from functools import lru_cache
 
+import structlog
+
 from antifraud.networks import NetworkTable, builtin, is_address, prefixes_of
 from voting.edge.sender import Sender
 from voting.pseudonyms import Place
 from voting.settings import Network
+
+log = structlog.get_logger()
 
 _FORWARDED_CHARACTERS_KEPT_MAX = 512
 """Of a longer X-Forwarded-For the place is worked out anew: its sender chooses what is kept."""
@@ -25,6 +29,7 @@ class ClientAddress:
     def __init__(self, trusted: tuple[Network, ...], table: NetworkTable | None = None) -> None:
         self._trusted = trusted
         self._table = table or builtin()
+        self._told_unreadable = False
         self.on_use: Callable[[], None] = lambda: None
         """Called when places that were given out are out of date."""
         # Proxies are few and clients repeat: 4 us become 0.1. Bounded, as clients choose the keys.
@@ -65,9 +70,16 @@ class ClientAddress:
         while entries and self._is_trusted(address):
             entry = entries.pop().strip()
             if not is_address(entry):
+                self._tell_unreadable()
                 break
             address = entry
         return address
+
+    def _tell_unreadable(self) -> None:
+        """Once: a proxy that writes something else makes one crowd of everybody behind it."""
+        if not self._told_unreadable:
+            self._told_unreadable = True
+            log.warning("forwarded-for-unreadable", harm="who comes that way counts as the proxy")
 
     def _look_up(self, address: str) -> bool:
         try:

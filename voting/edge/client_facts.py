@@ -25,7 +25,7 @@ from voting.remembered import remember
 
 _FINGERPRINT_CHARACTERS_MAX = 64
 _HELD_MAX = 16_384
-"""Some 400 bytes each."""
+"""Some 400 bytes each, 1,000 at most."""
 
 
 class Client(msgspec.Struct, frozen=True, gc=False):
@@ -37,7 +37,7 @@ class Client(msgspec.Struct, frozen=True, gc=False):
     """NO_LANGUAGE, NO_FETCH_METADATA."""
 
 
-_held: dict[tuple[str, bool, bool, str | None], Client] = {}
+_held: dict[tuple[str, bool, bool, str], Client] = {}
 
 
 def client_of(sender: Sender, *, proxied: bool = False) -> Client:
@@ -47,14 +47,14 @@ def client_of(sender: Sender, *, proxied: bool = False) -> Client:
         (sender.user_agent or "")[:READ_CHARACTERS_MAX],
         sender.accepts_language,
         sender.fetch_metadata,
-        sender.tls_fingerprint if proxied else None,
+        (sender.tls_fingerprint or "")[:_FINGERPRINT_CHARACTERS_MAX] if proxied else "",
     )
     found = _held.get(key)
     return found if found is not None else remember(_held, key, _read(*key), _HELD_MAX)
 
 
 def _read(
-    user_agent: str, accepts_language: bool, fetch_metadata: bool, fingerprint: str | None
+    user_agent: str, accepts_language: bool, fetch_metadata: bool, fingerprint: str
 ) -> Client:
     agent = agent_class(user_agent)
     oddities = 0
@@ -67,9 +67,9 @@ def _read(
     return Client(agent, tls_hash(fingerprint), oddities)
 
 
-def tls_hash(fingerprint: str | None) -> int:
+def tls_hash(fingerprint: str) -> int:
     """32 bits that stand for a fingerprint, 0 for none. Not keyed: a fingerprint is a kind of
     browser's, not a person's."""
     if not fingerprint:
         return 0
-    return crc32(fingerprint[:_FINGERPRINT_CHARACTERS_MAX].encode(errors="replace")) or 1
+    return crc32(fingerprint.encode(errors="replace")) or 1
