@@ -20,17 +20,24 @@ COMMANDS = {
     "up": ("deploy.local.commands", "Run everything on this machine (begin here)."),
     "edge": ("voting.commands", "Run one public edge process."),
     "flush": ("tally.commands", "Run the flusher: journal to Postgres."),
+    "watch": ("tally.watch_commands", "Run the watch: flags, holds, releases."),
     "migrate": ("tally.commands", "Bring the database's schema up to date."),
     "tally": ("tally.commands", "Show a campaign's tally."),
+    "flags": ("tally.watch_commands", "Show what was flagged."),
+    "decide": ("tally.watch_commands", "Hold, release or strike the votes of a flag."),
+    "recount": ("tally.recount_commands", "Judge the stored votes again under other rules."),
     "campaign": ("voting.commands", "Import a list of candidates."),
     "devices": ("voting.commands", "Make device tokens for load tests."),
+    "keys": ("voting.commands", "Rotate the keys that sign device tokens."),
+    "networks": ("voting.commands", "Build the table that says whose an address is."),
     "loadtest": ("loadtest.commands", "Send a running service a crowd, and report."),
+    "rehearse": ("loadtest.rehearse_command", "Hold the rules against crowds and cheats."),
 }
 """Command -> module whose `app` has it, and what `dianzan --help` says of it."""
 
 # What may happen to anybody: module -> exceptions whose own text says what to do.
 _ORDINARY = {
-    "voting.keys": ("KeyFileError",),
+    "voting.keys": ("KeyFileError", "CannotRotate"),
     "deploy.local.servers": ("EmbeddedServerError",),
     "deploy.local.run_folder": ("AlreadyUp",),
     "deploy.local.listeners": ("PortInUse",),
@@ -38,6 +45,7 @@ _ORDINARY = {
     "voting.edge.app": ("EdgeError",),
     "voting.intake.importer": ("CannotImport",),
     "tally.migrate": ("MigrationError",),
+    "tally.recount": ("RulesError",),
     "asyncpg": ("PostgresError", "InterfaceError"),
     "redis.exceptions": ("RedisError",),
 }

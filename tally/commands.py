@@ -49,53 +49,19 @@ def flush(
     /metrics on 127.0.0.1:DIANZAN_ADMIN_PORT.
     """
     # The other commands need none of these.
-    import structlog
-    from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
-
     from tally import flusher
-    from voting import process
-    from voting.journal import JournalError
+    from tally.serving import serve
 
     settings = load_settings()
-    _address(settings, settings.valkey_url, "DIANZAN_VALKEY_URL")
-    _address(settings, settings.postgres_dsn, "DIANZAN_POSTGRES_DSN")
-    # A child's is any free port: the supervisor has the one of the settings, and asks us.
-    admin_port = settings.admin_port if ready_fd is None else 0
-
-    async def serve(child: process.Child) -> None:
-        registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
-        try:
-            server, thread = start_http_server(admin_port, "127.0.0.1", registry)
-        except OSError as why:
-            _fail(
-                f"the admin port {admin_port} cannot be opened: {why.strerror}: "
-                "set DIANZAN_ADMIN_PORT (0 = any free)"
-            )
-        try:
-            await flusher.flush(
-                settings,
-                child.stop_event,
-                lambda: child.announce({"admin": f"http://127.0.0.1:{server.server_port}"}),
-                registry,
-            )
-        finally:
-            server.shutdown()
-            server.server_close()
-            thread.join()
-
-    try:
-        process.run(
-            serve,
-            process="flush",
-            log_level=settings.log_level,
-            ready_fd=ready_fd,
-            lifeline_fd=lifeline_fd,
-        )
-    except (JournalError, asyncpg.PostgresError) as why:
-        # Not to be waited out, and no traceback: the message says which entry and what is wrong.
-        structlog.get_logger().critical("flusher-failed", why=f"{type(why).__name__}: {why}")
-        raise typer.Exit(1) from None
+    address_of(settings, settings.valkey_url, "DIANZAN_VALKEY_URL")
+    address_of(settings, settings.postgres_dsn, "DIANZAN_POSTGRES_DSN")
+    serve(
+        settings,
+        "flush",
+        lambda child, ready, registry: flusher.flush(settings, child.stop_event, ready, registry),
+        ready_fd=ready_fd,
+        lifeline_fd=lifeline_fd,
+    )
 
 
 @app.command()
@@ -106,7 +72,7 @@ def migrate() -> None:
     migrated already). May be run at any time and by several at once.
     """
     settings = load_settings()
-    dsn = _address(settings, settings.postgres_dsn, "DIANZAN_POSTGRES_DSN")
+    dsn = address_of(settings, settings.postgres_dsn, "DIANZAN_POSTGRES_DSN")
     for name in asyncio.run(migrate_database(dsn)):
         typer.echo(name)
 
@@ -127,17 +93,17 @@ def tally(
     `dianzan up` on the same data folder.
     """
     settings = load_settings()
-    dsn = _address(settings, settings.postgres_dsn, "DIANZAN_POSTGRES_DSN")
-    valkey_url = _address(settings, settings.valkey_url, "DIANZAN_VALKEY_URL") if hot else None
+    dsn = address_of(settings, settings.postgres_dsn, "DIANZAN_POSTGRES_DSN")
+    valkey_url = address_of(settings, settings.valkey_url, "DIANZAN_VALKEY_URL") if hot else None
     try:
         found = asyncio.run(_read(dsn, valkey_url, campaign))
     except UnknownCampaign as why:
-        _fail(str(why.args[0]))
+        fail(str(why.args[0]))
     except TallyError as why:
         typer.echo(f"dianzan: {why}", err=True)
         raise typer.Exit(1) from None
     except asyncpg.UndefinedTableError:
-        _fail("the database is not migrated: run `dianzan migrate`")
+        fail("the database is not migrated: run `dianzan migrate`")
     typer.echo(json.dumps(found.as_json(), ensure_ascii=False) if json_ else _table(found))
 
 
@@ -168,15 +134,15 @@ def _table(found: Tally) -> str:
     )
 
 
-def _address(settings: Settings, address: SecretStr | None, variable: str) -> str:
+def address_of(settings: Settings, address: SecretStr | None, variable: str) -> str:
     if address is None:
-        _fail(
+        fail(
             f"`dianzan up` is not running on the data folder {settings.data_dir}, and {variable} "
             "is not set"
         )
     return address.get_secret_value()
 
 
-def _fail(message: str) -> NoReturn:
+def fail(message: str) -> NoReturn:
     typer.echo(f"dianzan: {message}", err=True)
     raise typer.Exit(2)

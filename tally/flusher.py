@@ -31,7 +31,7 @@ from redis.exceptions import ClusterDownError, ReadOnlyError
 from tally.housekeeping import rewrite_long_file, unlink_past_days
 from tally.rows import Batch, Placed
 from tally.store import ShardStore, Watermark
-from voting.journal import ENTRY_FIELD, Entry, EntryId, JournalError, journal_key, unpack_entry
+from voting.journal import ENTRY_FIELD, EntryId, JournalError, journal_key, unpack_entry
 from voting.settings import Settings
 
 BATCH_VOTES = 4_096
@@ -246,7 +246,7 @@ class RetainedWindow:
         return EntryId(last_cut.epoch, last_cut.number + 1) if last_cut else None
 
 
-class _Reach:
+class Reach:
     """Whether a server answers, said once per change, and how long to wait before the next try."""
 
     def __init__(self, server: str) -> None:
@@ -298,8 +298,8 @@ class Flusher:
         self._flush_every_seconds = flush_every_seconds
         self._retain_bytes = retain_bytes
         self._rewrite_bytes = rewrite_bytes
-        self._postgres = _Reach("postgres")
-        self._valkey = _Reach("valkey")
+        self._postgres = Reach("postgres")
+        self._valkey = Reach("valkey")
         self._entries_wanted = 64
 
     async def run(self) -> None:
@@ -509,7 +509,7 @@ def take_batch(read: Sequence[tuple[EntryId, bytes]]) -> list[Placed]:
 def _unpack(read: tuple[EntryId, bytes]) -> Placed:
     id_, packed = read
     try:
-        entry: Entry = unpack_entry(packed)
+        entry = unpack_entry(packed)
     except (JournalError, ValueError, OverflowError) as why:
         raise JournalError(f"entry {id_}: {why}") from why
     return Placed(id_, entry)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from antifraud.screen import Decision
 from voting.ballot import Position
-from voting.journal import VOTE, Entry, EntryId, JournalError, Vote
+from voting.journal import VOTE, Adjudication, Entry, EntryId, JournalError, Vote
 
 COLUMNS = {
     "day": 4,
@@ -210,7 +210,7 @@ class Placed(NamedTuple):
     """An entry with its place in the stream."""
 
     id: EntryId
-    entry: Entry
+    entry: Entry | Adjudication
 
 
 class Batch:
@@ -222,7 +222,8 @@ class Batch:
 
     def __init__(self, placed: Sequence[Placed]) -> None:
         self.placed = placed
-        self._entries = [entry for _, entry in placed]
+        # Of an adjudication only its place counts: what it moves was decided here, see holds.py.
+        self._entries = [entry for _, entry in placed if isinstance(entry, Entry)]
 
     @cached_property
     def votes(self) -> int:

@@ -12,7 +12,7 @@ import asyncpg
 
 from tally.rows import COLUMNS, Batch, Placed, first_difference
 from voting.campaign import microseconds, moment_at
-from voting.journal import EntryId, JournalError
+from voting.journal import Adjudication, EntryId, JournalError
 
 
 def read_queries(path: Path) -> dict[str, str]:
@@ -142,7 +142,7 @@ class ShardStore:
 
     async def _compare(self, placed: Placed) -> None:
         entry = placed.entry
-        if not entry.vote_count:
+        if isinstance(entry, Adjudication) or not entry.vote_count:
             return
         stored = _Collected()
         await self._connection.copy_from_query(

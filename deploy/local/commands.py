@@ -20,9 +20,9 @@ def up() -> None:
 
     Starts an embedded Valkey and an embedded Postgres (unless DIANZAN_VALKEY_URL or
     DIANZAN_POSTGRES_DSN names another), brings the schema up to date, imports the demo campaign
-    into an empty database, makes the key file, and runs DIANZAN_EDGE_WORKERS edge processes and
-    the flusher. Needs nothing installed but this package, and no root. Everything that lasts is in
-    DIANZAN_DATA_DIR (default ./data); one `dianzan up` at a time runs on one such folder.
+    into an empty database, makes the key file, and runs DIANZAN_EDGE_WORKERS edge processes, the
+    flusher and watch. Needs nothing installed but this package, and no root. Everything that lasts
+    is in DIANZAN_DATA_DIR (default ./data); one `dianzan up` at a time runs on one such folder.
 
     Prints one line of JSON on stdout when all is ready, and nothing else there: ready, pid (takes
     SIGTERM), edge, console, admin, campaign, valkey, postgres, data. An address that you set

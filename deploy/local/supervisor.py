@@ -2,11 +2,12 @@
 
     embedded Valkey and Postgres (each unless an address of another is set)
       -> schema -> demo campaign (into an empty database) -> keys
-      -> edge workers, flusher -> the ready line
+      -> edge workers, flusher, watch -> the ready line
 
 Stopping goes the other way: edges finish what they have taken, the flusher moves the rest of the
-journal, then the servers. A kill -9 instead loses nothing either: what was answered is on the disk,
-our own processes see their lifeline end, and the next `up` ends the servers that are left.
+journal while watch ends, then the servers. A kill -9 instead loses nothing either: what was
+answered is on the disk, our own processes see their lifeline end, and the next `up` ends the
+servers that are left.
 """
 
 import asyncio
@@ -127,8 +128,8 @@ async def _start(
             say=_say,
         )
 
-    _say(f"Starting {len(listeners)} edge worker(s) and the flusher ...")
-    processes = [own("flush", "flush")]
+    _say(f"Starting {len(listeners)} edge worker(s), the flusher and watch ...")
+    processes = [own("flush", "flush"), own("watch", "watch")]
     for worker, listener in enumerate(listeners):
         listen_fd = listener.fileno()
         processes.append(
@@ -210,7 +211,7 @@ async def _stop_all(children: list[Kept], listeners: list[socket.socket]) -> Non
         listener.close()
     stages: tuple[tuple[Callable[[str], bool], float], ...] = (
         (lambda name: name.startswith("edge-"), _EDGES_END_BY),
-        (lambda name: name == "flush", _FLUSHER_ENDS_BY),
+        (lambda name: name in ("flush", "watch"), _FLUSHER_ENDS_BY),
         (lambda name: name == "valkey-server", _VALKEY_ENDS_BY),
         (lambda name: name == "postgres", _POSTGRES_ENDS_BY),
     )

@@ -18,7 +18,7 @@ from deploy.local.run_folder import runs
 from tests.acceptance.conftest import Service, a_service, kill_all, processes_of
 from tests.conftest import wait_until
 
-OWN = ("edge-0", "flush")
+OWN = ("edge-0", "flush", "watch")
 SERVERS = ("valkey-server", "postgres")
 
 

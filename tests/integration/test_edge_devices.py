@@ -6,10 +6,12 @@ import contextlib
 import json
 import re
 import time
+from urllib.parse import urlencode
 
 import pytest
 from structlog.testing import capture_logs
 
+from antifraud.limits import Rate
 from antifraud.networks import NetworkClass, prefixes_of
 from antifraud.signals import LOW_END, PROVEN
 from tests.campaigns import add_campaign
@@ -17,13 +19,16 @@ from tests.challenges import packed, solve
 from tests.conftest import wait_until_async
 from tests.integration.conftest import running_edge
 from voting import keys as key_file
+from voting.ballot import Outcome
 from voting.device import Mint
 from voting.edge import issuing as issuing_module
 from voting.keys import Keys
 from voting.pseudonyms import Place
 from voting.store_line import StoreDown
+from voting.view import NoView
 
-ADDRESS, NEIGHBOUR, STRANGER = "203.0.113.7", "203.0.113.8", "2001:db8::1"
+ADDRESS, NEIGHBOUR, OTHER, STRANGER = "203.0.113.7", "203.0.113.8", "203.0.114.7", "2001:db8::1"
+"""The neighbour is within the same /24."""
 RENTED = "120.24.1.1"
 """A cloud's, by the built-in table of networks."""
 CARD = "/embed/v1/card/spring/c001"
@@ -141,12 +146,13 @@ async def test_solution_of_another_device_or_network_is_refused(always):
     solution = packed(solve(device["challenge"]))
     for token, address in (
         (other["token"], ADDRESS),
-        (device["token"], NEIGHBOUR),
+        (device["token"], OTHER),
         (device["token"], STRANGER),
     ):
         status, told, _ = await prove(always, token, address, solution=solution)
         assert (status, told["outcome"]) == (403, "refused")
-    assert (await prove(always, device["token"], solution=solution))[0] == 200, "and not spent"
+    status, _, _ = await prove(always, device["token"], NEIGHBOUR, solution=solution)
+    assert status == 200, "not spent, and good at the carrier's next address"
 
 
 async def test_solution_out_of_date_gets_another_challenge(always):
@@ -306,8 +312,24 @@ async def test_client_that_hangs_up_while_it_waits_has_spent_nothing(always, mon
     asked.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await asked
+    await wait_until_async(lambda: _is(always.parts.proof_desk.waiting == 0))
     monkeypatch.setattr(issuing_module, "DWELL_SECONDS", 0.0)
     assert (await prove(always, device["token"], solution=solution))[0] == 200
+
+
+async def test_solution_that_waits_is_refused_a_second_time_and_takes_no_place(always, monkeypatch):
+    device = await new(always)
+    solution = packed(solve(device["challenge"]))
+    monkeypatch.setattr(issuing_module, "DWELL_SECONDS", 60.0)
+    asked = asyncio.create_task(prove(always, device["token"], solution=solution))
+    await wait_until_async(lambda: _is(always.parts.proof_desk.waiting == 1))
+    for _ in range(3):
+        status, told, _ = await prove(always, device["token"], solution=solution)
+        assert (status, told["outcome"]) == (403, "refused")
+        assert always.parts.proof_desk.waiting == 1
+    asked.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await asked
 
 
 async def _is(value):
@@ -373,6 +395,7 @@ async def test_nothing_that_identifies_anybody_is_logged(always):
 
 async def test_flood_of_token_requests_calls_no_store_and_is_counted_in_bounds(always, monkeypatch):
     monkeypatch.setattr(issuing_module, "_NETWORKS_MAX", 64)
+    monkeypatch.setattr(issuing_module, "_AT_MOST", Rate(10_000, 1_000_000))
 
     def called(*_, **__):
         raise AssertionError("the store")
@@ -382,6 +405,45 @@ async def test_flood_of_token_requests_calls_no_store_and_is_counted_in_bounds(a
         for n in range(300):
             await new(always, f"2001:db8:{n:x}::1")
     assert len(always.parts.issuing._counts) <= 64 + 3
+
+
+async def test_flood_of_challenges_and_solutions_is_sent_away_and_votes_go_on(always, monkeypatch):
+    voter = always.parts.mint.issue(always.parts.catalog.campaigns["spring"], time.time(), level=1)
+    device = await new(always)
+    solution = solve(device["challenge"])
+    again = (await like(always, device["token"]))[1]["challenge"]
+    assert again == device["challenge"], "the same one costs nothing"
+    # One an hour: what is left of the budgets after the first one is nothing.
+    monkeypatch.setattr(issuing_module, "_AT_MOST", Rate(1, 3_600_000_000))
+    unproven = always.parts.mint.issue(
+        always.parts.catalog.campaigns["spring"], time.time(), level=0
+    )
+    await prove(always, unproven)
+    await prove(always, device["token"], solution=solution | {"solution": {}})
+    assert (await prove(always, device["token"], solution=solution))[0] == 200, "it was the first"
+    refused_before = always.parts.metrics._outcomes[Outcome.OVERLOADED]
+    for status, told, headers in (
+        await post(always, "/v1/devices", {"campaign": "spring"}),
+        await prove(always, unproven, slow=True),
+        await prove(always, device["token"], solution=solution),
+        await post(
+            always,
+            "/v1/likes",
+            {
+                "token": always.parts.mint.issue(
+                    always.parts.catalog.campaigns["spring"], time.time(), level=0
+                ),
+                "campaign": "spring",
+                "candidate": "c001",
+                "click": "click-0001",
+            },
+        ),
+    ):
+        assert (status, told["outcome"]) == (503, "overloaded")
+        assert "challenge" not in told
+        assert headers["Retry-After"]
+    assert always.parts.metrics._outcomes[Outcome.OVERLOADED] == refused_before + 1
+    assert (await like(always, voter))[0] == 201
 
 
 # Views.
@@ -399,7 +461,7 @@ async def test_views_come_with_devices_counts_candidates_and_the_card(always):
     mine, other = token_of(always, device["token"]).device_id, b"o" * 12
     for answer in told:
         assert 0 <= views.read(answer["view"], mine, now) < 10
-        assert views.read(answer["view"], other, now) is None
+        assert views.read(answer["view"], other, now) is NoView.BAD
     for path in ("/v1/campaigns/spring/counts", "/v1/campaigns/spring/candidates"):
         async with always.http.get(f"{always.url}{path}") as answer:
             view = (await answer.json())["view"]
@@ -462,7 +524,9 @@ async def test_card_without_javascript_asks_to_wait_and_to_press_again(always):
     assert re.search(r"请等待 \d+ 秒，然后再按一次「点赞」", page)
     ticket = ticket_in(page)
     again, cookie = await press(always, cookie, ticket=ticket)
-    assert again == location, "too soon: the wait goes on, and does not begin anew"
+    assert again == f"{CARD}?said=challenge&ticket={ticket}", (
+        "too soon: the wait goes on, and does not begin anew"
+    )
     device = token_of(always, cookie.partition("=")[2])
     assert device.level == 0
     waited = always.parts.issuing.ticket_for(device, place(), time.time() - 30)
@@ -490,12 +554,68 @@ async def test_ticket_of_another_device_or_network_begins_a_wait_of_its_own(alwa
     _, cookie = await press(always)
     device = token_of(always, cookie.partition("=")[2])
     waited = always.parts.issuing.ticket_for(device, place(), time.time() - 30)
-    for jar, address in ((None, ADDRESS), (cookie, NEIGHBOUR)):
+    for jar, address in ((None, ADDRESS), (cookie, OTHER)):
         location, kept = await press(always, jar, address, ticket=waited)
         assert "said=challenge" in location
         assert waited not in location
         assert token_of(always, kept.partition("=")[2]).level == 0
         assert ticket_in(await shown(always, location, kept, address))
+
+
+def device_in(text):
+    found = re.search(r'name="device" value="([^"]+)"', text)
+    return found and found[1]
+
+
+async def test_browser_that_keeps_no_cookie_waits_and_likes_as_one_device(always):
+    location, cookie = await press(always)
+    page = await shown(always, location, "")
+    assert re.search(r"请等待 \d+ 秒", page)
+    token, ticket = device_in(page), ticket_in(page)
+    assert token == cookie.partition("=")[2]
+    again, _ = await press(always, ticket=ticket, device=token)
+    assert again == location, "too soon: the wait goes on, with the same device"
+    waited = always.parts.issuing.ticket_for(token_of(always, token), place(), time.time() - 30)
+    counted, cookie = await press(always, ticket=waited, device=token)
+    assert counted == f"{CARD}?said=counted", "the device is in no address any more"
+    proven = token_of(always, cookie.partition("=")[2])
+    assert proven.device_id == token_of(always, token).device_id
+    assert proven.level == 1 | PROVEN | LOW_END
+
+
+async def test_browser_that_keeps_its_cookie_shows_its_device_nowhere(always):
+    location, cookie = await press(always)
+    assert device_in(await shown(always, location, cookie)) is None
+    again, _ = await press(always, cookie)
+    assert "device" not in again
+
+
+async def test_device_of_a_link_is_taken_only_with_a_ticket_of_its_own_and_no_cookie(always):
+    """Else one link would make all who follow it vote as one device."""
+    token = (await new(always))["token"]
+    device = token_of(always, token)
+    ticket = always.parts.issuing.ticket_for(device, place(), time.time() - 30)
+    _, mine = await press(always)
+    for jar, address, fields in (
+        (None, ADDRESS, {"device": token}),
+        (None, ADDRESS, {"device": token, "ticket": "A" * 28}),
+        (None, ADDRESS, {"device": "x", "ticket": ticket}),
+        (None, OTHER, {"device": token, "ticket": ticket}),
+        (mine, ADDRESS, {"device": token, "ticket": ticket}),
+    ):
+        _, cookie = await press(always, jar, address, **fields)
+        assert token_of(always, cookie.partition("=")[2]).device_id != device.device_id
+        query = urlencode({"said": "challenge", **fields})
+        assert device_in(await shown(always, f"{CARD}?{query}", jar or "", address)) is None
+
+
+async def test_form_makes_no_challenge_that_nobody_solves(always, monkeypatch):
+    monkeypatch.setattr(always.parts.issuing, "_challenges", None)
+    with pytest.raises(AssertionError, match="500"):
+        await press(always)  # its ticket is one: nothing works without them
+    monkeypatch.undo()
+    monkeypatch.setattr(always.parts.issuing._challenges, "make", None)
+    assert "said=challenge" in (await press(always))[0]
 
 
 # Keys that change while the edge runs.
@@ -521,3 +641,19 @@ async def test_keys_are_rotated_under_a_running_edge(edge):
     path.write_text("{}")
     watch.look()
     assert (await edge.like(await edge.token(), "c001"))[0] == 201
+
+
+async def test_page_that_was_open_through_two_rotations_still_votes(edge):
+    """Its view is by a key that nobody holds any more: then its dwell is not known."""
+    token, views, keys = await edge.token(), edge.parts.views, edge.parts.views._keys
+    view, now = views.make(time.time()), time.time()
+    assert (await edge.like(token, "c001", view=view))[0] == 201
+    for seconds_ago in (200, 100):
+        keys = keys.rotated(now - seconds_ago)
+        views.learn(keys)
+    assert (await edge.like(token, "c002", view=view, click="click-0002"))[0] == 201
+    assert (await edge.like(token, "c003", view="", click="click-0003"))[0] == 201
+    forged = view[:-1] + ("A" if view[-1] != "A" else "B")
+    assert views.read(forged, None, now) is NoView.UNKNOWN
+    bad = views.make(now)[:-1] + "!"
+    assert (await edge.like(token, "c004", view=bad, click="click-0004"))[0] == 403

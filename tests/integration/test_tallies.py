@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import sys
 from datetime import UTC, datetime, timedelta
 from urllib.request import urlopen
 
@@ -20,52 +19,6 @@ from tests.conftest import wait_until_async
 from tests.journal_builder import JournalBuilder, make_vote, write
 from voting.ballot import Outcome
 from voting.journal import Refusal, tally_key
-
-
-class Finished:
-    """How a command ended."""
-
-    def __init__(self, code, out, err):
-        self.code, self.out, self.err = code, out.decode(), err.decode()
-
-
-@pytest.fixture
-def environment(tmp_path, valkey_url, postgres_dsn):
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("DIANZAN_")}
-    return {
-        **kept,
-        "DIANZAN_DATA_DIR": str(tmp_path),
-        "DIANZAN_VALKEY_URL": valkey_url,
-        "DIANZAN_POSTGRES_DSN": postgres_dsn,
-        "DIANZAN_FLUSH_EVERY_MS": "20",
-        "DIANZAN_ADMIN_PORT": "0",
-    }
-
-
-@pytest.fixture
-def start(environment):
-    """Starts `dianzan` with these arguments."""
-
-    async def start(*arguments, pass_fds=(), without=()):
-        return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "deploy.cli", *arguments,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, pass_fds=pass_fds,
-            env={name: value for name, value in environment.items() if name not in without},
-        )  # fmt: skip
-
-    return start
-
-
-@pytest.fixture
-def dianzan(start):
-    """Runs `dianzan` to its end."""
-
-    async def run(*arguments, **options):
-        process = await start(*arguments, **options)
-        out, err = await asyncio.wait_for(process.communicate(), 20)
-        return Finished(process.returncode, out, err)
-
-    return run
 
 
 async def flush_all(valkey_url, postgres_dsn):

@@ -1,0 +1,258 @@
+"""Holds, releases and strikes: what staff and `watch` decide about votes, and what it moves.
+
+`decide` is the one place where a vote's state changes. Rows of votes never do: a decision is
+recorded beside them, with its reason, and can be undone only by another decision. Everything that
+follows from it (vote_state, tallies, minutes, what the hot state is to apply) commits with it.
+
+Two rules keep automatic and human decisions apart: `watch` only holds what is counted and releases
+what is held, and never speaks of a vote that a person has spoken of.
+"""
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import asyncpg
+
+from antifraud.heuristics import RULES_VERSION
+from tally.store import SQL
+from voting.journal import Delta
+
+WATCH = "watch"
+"""Who decides where nobody does: the rules alone. No person's name."""
+
+RELEASE_AFTER = timedelta(hours=20)
+"""What nobody decided in this time is released ..."""
+RELEASE_BELOW_NATS = 6.0
+"""... where its score is below this. Above it silence releases nothing."""
+RELEASED_AT_ONCE_MAX = 100_000
+"""Votes of one decision of ours: bounds how long the tallies' rows are locked."""
+
+
+class State(enum.IntEnum):
+    """Where a vote is. The first two are its verdict's numbers: no vote starts in another."""
+
+    COUNTED = 0
+    HELD = 2
+    STRUCK = 4
+
+
+class Action(enum.StrEnum):
+    """What a decision does."""
+
+    HOLD = "hold"
+    RELEASE = "release"
+    STRIKE = "strike"
+
+
+LEADS_TO = {
+    Action.HOLD: State.HELD,
+    Action.RELEASE: State.COUNTED,
+    Action.STRIKE: State.STRUCK,
+}
+"""All states lead to all others, so every decision can be undone."""
+
+_WATCH_MOVES = {
+    # A vote that is held already is spoken of too: from now on the flag's score says how long.
+    Action.HOLD: (State.COUNTED, State.HELD),
+    Action.RELEASE: (State.HELD,),
+    Action.STRIKE: (),
+}
+
+
+def speaks_of(state: State, action: Action, *, by: str, last_by: str | None) -> bool:
+    """Whether a decision of `by` takes in a vote in this state, which the last decision on it was
+    `last_by`'s (None: there was none). It then is in LEADS_TO[action]."""
+    if by != WATCH:
+        return True
+    return last_by in (None, WATCH) and state in _WATCH_MOVES[action]
+
+
+class DecisionError(ValueError):
+    """A decision that cannot be taken; the message says why. Nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """The votes of a flag and of every flag of the same case."""
+
+    flag: int
+
+
+@dataclass(frozen=True, slots=True)
+class OneFlag:
+    """The votes of this flag alone."""
+
+    flag: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeldAtOnce:
+    """Votes of a campaign held by their own verdict, before a moment and below a score, of which
+    no decision has spoken: RELEASED_AT_ONCE_MAX at most."""
+
+    campaign: int
+    before: datetime
+    below_nats: float
+
+
+Chosen = Case | OneFlag | HeldAtOnce
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What a decision came to."""
+
+    number: int | None
+    """None: it was only tried (`dry_run`)."""
+    campaign: int
+    action: Action
+    votes: int
+    """How many it speaks of; those that were in the wanted state already are among them."""
+    deltas: tuple[Delta, ...]
+    """What moved, per candidate."""
+    moved: int
+
+
+class _Tried(Exception):
+    """Ends the transaction of a dry run."""
+
+
+async def decide(
+    connection: asyncpg.Connection,
+    chosen: Chosen,
+    action: Action,
+    *,
+    by: str,
+    reason: str,
+    rules: int = RULES_VERSION,
+    dry_run: bool = False,
+) -> Decided | None:
+    """Take a decision about these votes, in one transaction; None where `watch` has nothing to
+    say (a person's decision is recorded even where it moves nothing).
+
+    The connection must be in no transaction. Any number may call at once, flushers at work: they
+    wait for each other in one order. Takes 10 to 20 us a vote; the tallies' rows are locked for
+    the last part of it. A crash at any point leaves all of it or nothing; what the hot state has
+    not heard of by then it hears at the next replay (adjudications.py).
+
+    Raises DecisionError for a flag that is not there, an empty name or reason.
+    """
+    by, reason = by.strip(), reason.strip()
+    if not by or not reason:
+        raise DecisionError("a decision needs a name and a reason")
+    decided: Decided | None = None
+    try:
+        async with connection.transaction():
+            decided = await _decide(connection, chosen, action, by, reason, rules)
+            if dry_run:
+                raise _Tried
+    except _Tried:
+        if decided is not None:
+            return Decided(
+                None, decided.campaign, action, decided.votes, decided.deltas, decided.moved
+            )
+    return decided
+
+
+async def _decide(
+    connection: asyncpg.Connection,
+    chosen: Chosen,
+    action: Action,
+    by: str,
+    reason: str,
+    rules: int,
+) -> Decided | None:
+    # First of all, and to the end of the transaction: deciders go one by one, so that a vote is
+    # never moved from a state that it has left. Flushers do not take this lock; with them we share
+    # the order tallies, then minutes, each by its key.
+    await connection.execute(SQL["lock_decisions"])
+    await connection.execute(SQL["make_this_commit_durable"])
+    flag = None if isinstance(chosen, HeldAtOnce) else chosen.flag
+    campaign = await _campaign_of(connection, chosen)
+    await connection.execute(SQL["make_decision_tables"])
+    match chosen:
+        case Case():
+            await connection.execute(SQL["choose_case"], flag)
+        case OneFlag():
+            await connection.execute(SQL["choose_flag"], flag)
+        case HeldAtOnce():
+            await connection.execute(
+                SQL["choose_held_at_once"],
+                campaign,
+                chosen.before,
+                round(chosen.below_nats * 1000),
+                RELEASED_AT_ONCE_MAX,
+            )
+    await connection.execute(SQL["analyze_chosen"])
+    await connection.execute(
+        SQL["speak_of_votes"],
+        campaign,
+        [state for state in State if speaks_of(state, action, by=by, last_by=None)],
+        by == WATCH,
+        WATCH,
+    )
+    wanted = LEADS_TO[action]
+    counts = await connection.fetchrow(SQL["count_spoken"], wanted)
+    votes, moved = counts["votes"], counts["moved"]
+    if by == WATCH and not votes:
+        return None
+    number: int = await connection.fetchval(
+        SQL["add_decision"], campaign, action, flag, reason, rules, by, votes, moved
+    )
+    await connection.execute(SQL["add_decision_votes"], number, wanted)
+    await connection.execute(SQL["move_vote_state"], number, wanted)
+    if not moved:
+        return Decided(number, campaign, action, votes, (), 0)
+    await connection.execute(SQL["sum_moves"], wanted)
+    await connection.execute(SQL["add_adjudications"], number)
+    await connection.execute(SQL["move_tallies"], campaign)
+    await connection.execute(SQL["move_minutes"], campaign)
+    rows = await connection.fetch(SQL["read_moves"])
+    return Decided(number, campaign, action, votes, tuple(Delta(*row) for row in rows), moved)
+
+
+async def _campaign_of(connection: asyncpg.Connection, chosen: Chosen) -> int:
+    if isinstance(chosen, HeldAtOnce):
+        return chosen.campaign
+    campaign: int | None = await connection.fetchval(SQL["read_flag_campaign"], chosen.flag)
+    if campaign is None:
+        raise DecisionError(f"there is no flag {chosen.flag}")
+    return campaign
+
+
+async def release_undecided(
+    connection: asyncpg.Connection,
+    campaign: int,
+    now: datetime,
+    *,
+    before_seal: bool = False,
+) -> list[Decided]:
+    """Release what nobody decided: held by its own verdict or by `watch`, no person has spoken of
+    it, RELEASE_AFTER ago, or whatever its age before a seal, and below RELEASE_BELOW_NATS (its
+    flag's score, or the vote's own where it was held at once). The decisions, none where there is
+    nothing to do."""
+    before = now if before_seal else now - RELEASE_AFTER
+    why = "before the seal" if before_seal else f"in {RELEASE_AFTER // timedelta(hours=1)} hours"
+    reason = f"nobody decided {why}, and the score is below {RELEASE_BELOW_NATS:g}"
+    decisions = []
+
+    async def release(chosen: Chosen) -> Decided | None:
+        decided = await decide(connection, chosen, Action.RELEASE, by=WATCH, reason=reason)
+        if decided is not None:
+            decisions.append(decided)
+        return decided
+
+    flags: Sequence[Any] = await connection.fetch(
+        SQL["list_undecided_flags"], campaign, before, RELEASE_BELOW_NATS, WATCH
+    )
+    for row in flags:
+        await release(OneFlag(row["number"]))
+    # Until there are none: each decision speaks of what it takes, so none comes twice.
+    while (
+        decided := await release(HeldAtOnce(campaign, before, RELEASE_BELOW_NATS))
+    ) is not None and decided.votes == RELEASED_AT_ONCE_MAX:
+        pass
+    return decisions

@@ -1,0 +1,65 @@
+"""What the long-lived commands of this package have in common: a metrics port, and their end."""
+
+from collections.abc import Awaitable, Callable
+
+import asyncpg
+import structlog
+import typer
+from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
+
+from tally.commands import fail
+from voting import process
+from voting.journal import JournalError
+from voting.settings import Settings
+
+Body = Callable[[process.Child, Callable[[], None], CollectorRegistry], Awaitable[None]]
+"""(child, what to call once when it serves, where its metrics go)."""
+
+
+def serve(
+    settings: Settings,
+    name: str,
+    body: Body,
+    *,
+    ready_fd: int | None,
+    lifeline_fd: int | None,
+) -> None:
+    """Run one process to its end. Exits with 1 where the journal or the database is not what it
+    should be, with 2 where it cannot run."""
+    # A child's is any free port: the supervisor has the one of the settings, and asks us.
+    admin_port = settings.admin_port if ready_fd is None else 0
+
+    async def live(child: process.Child) -> None:
+        registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        try:
+            server, thread = start_http_server(admin_port, "127.0.0.1", registry)
+        except OSError as why:
+            fail(
+                f"the admin port {admin_port} cannot be opened: {why.strerror}: "
+                "set DIANZAN_ADMIN_PORT (0 = any free)"
+            )
+        try:
+            await body(
+                child,
+                lambda: child.announce({"admin": f"http://127.0.0.1:{server.server_port}"}),
+                registry,
+            )
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+    try:
+        process.run(
+            live,
+            process=name,
+            log_level=settings.log_level,
+            ready_fd=ready_fd,
+            lifeline_fd=lifeline_fd,
+        )
+    except (JournalError, asyncpg.PostgresError) as why:
+        # Not to be waited out, and no traceback: the message says which entry and what is wrong.
+        event = {"flush": "flusher-failed"}.get(name, f"{name}-failed")
+        structlog.get_logger().critical(event, why=f"{type(why).__name__}: {why}")
+        raise typer.Exit(1) from None
