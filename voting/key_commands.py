@@ -3,6 +3,7 @@
 import math
 import time
 from datetime import UTC, datetime
+from typing import Annotated
 
 import typer
 
@@ -24,17 +25,27 @@ def show() -> None:
 
 
 @keys.command("rotate")
-def rotate() -> None:
+def rotate(
+    leaked: Annotated[
+        bool, typer.Option("--leaked", help="A key became known: drop all old ones at once.")
+    ] = False,
+) -> None:
     """Add a device key and drop all but the one that signed until now.
 
-    Devices keep their tokens through one rotation: the key that signed them stays. They lose them
-    with the next one, and are new devices then: rotate twice within a campaign only where a key
-    became known. The new key signs a minute from now; edges read the file every ten seconds, and
-    need no restart. Where edges run on other machines, copy the file to them within that minute.
+    Devices keep their tokens through one rotation: the key that signed them stays. With the next
+    one those that were not signed anew in between are lost, and are new devices then. The new key
+    signs a minute from now; edges read the file every ten seconds, and need no restart. Where edges
+    run on other machines, copy the file to them within that minute.
+
+    That does not help against somebody who has a key: with it tokens are made as long as it is
+    taken, and those are signed anew for who asks, like any other. Then use --leaked: no old key is
+    taken any more, and the new one signs at once. It costs every device its token, so that all are
+    new ones and may like again what they liked today, and open pages their begun challenges; for
+    ten seconds, or until the file is copied to all machines, edges do not take each other's tokens.
     """
     path = load_settings().keys_path
     now = time.time()
-    _print(rotate_file(path, now), now)
+    _print(rotate_file(path, now, leaked=leaked), now)
 
 
 def _print(held: Keys, now: float) -> None:

@@ -10,11 +10,18 @@ One file, made once, readable by its owner only. Every edge of an installation n
     }
 
 Device keys sign tokens, and what challenges and views are signed with is derived from them. Two
-are live at most: `rotated` adds one and keeps the one that signs until then, so tokens survive one
-rotation and not two. A new key signs only from `signs_from` on (epoch seconds; not there = always
-did): by then every edge has read the file again, and knows the key before the first token signed
-with it comes. Edges' clocks may differ by what is left of that delay after their next look at the
-file, 50 s.
+are live at most: `rotated` adds one and keeps the one that signs until then, so a token survives
+one rotation, and two only if it was signed anew in between, which an edge does for whoever holds a
+good one and asks (POST /v1/devices/proof). That goes for tokens made with a stolen key as well:
+after an ordinary rotation whoever has it keeps what it made, for ever if it likes, and makes more
+until the next one. A key that became known is answered by `without_leaked`: all old ones go at
+once, and with them every token in use.
+
+A new key of `rotated` signs only from `signs_from` on (epoch seconds; not there = always did): by
+then every edge has read the file again, and knows the key before the first token signed with it
+comes. Edges' clocks may differ by what is left of that delay after their next look at the file,
+50 s. One of `without_leaked` signs at once: until all edges have looked, 10 s, one does not take
+what another signs.
 
 A crash while the file is written leaves the old one; what was being written beside it holds keys
 too, is closed to others, and is replaced by the next attempt.
@@ -98,6 +105,13 @@ class Keys:
             },
         )
 
+    def without_leaked(self, now: float) -> "Keys":
+        """With one new device key, which signs at once, and no other: all tokens, challenges and
+        views made until now are worth nothing. Its id is no old one's."""
+        newest = max(self.device, key=lambda key_id: (self.signs_from.get(key_id, 0), key_id))
+        new = newest % 255 + 1
+        return replace(self, device={new: secrets.token_bytes(32)}, signs_from={new: int(now)})
+
     @classmethod
     def make(cls) -> "Keys":
         """All of a new installation's."""
@@ -158,12 +172,14 @@ class Keys:
         )
 
 
-def rotate(path: Path, now: float) -> Keys:
-    """Put a new device key into the file, and say what is in it then. One at a time: who comes
-    second waits, and finds the first one's key waiting for its time (CannotRotate)."""
+def rotate(path: Path, now: float, *, leaked: bool = False) -> Keys:
+    """Put a new device key into the file, and say what is in it then; `leaked`: and no old one.
+    One at a time: who comes second waits, and finds the first one's key waiting for its time
+    (CannotRotate), unless its own were leaked."""
     path = path.resolve()  # a link stays a link
     with _locked(path.parent):
-        keys = Keys.load(path).rotated(now)
+        held = Keys.load(path)
+        keys = held.without_leaked(now) if leaked else held.rotated(now)
         with _written_aside(path, keys) as aside:
             aside.replace(path)
     return keys
@@ -181,13 +197,22 @@ def _written_aside(path: Path, keys: Keys) -> Iterator[Path]:
             file.write(keys._text())
             file.flush()
             with contextlib.suppress(FileNotFoundError):
-                before = path.stat()
-                os.fchown(descriptor, before.st_uid, before.st_gid)
+                _keep_owner(descriptor, path.stat())
             os.fsync(descriptor)
         yield aside
     finally:
         aside.unlink(missing_ok=True)
         _sync_folder(path.parent)
+
+
+def _keep_owner(descriptor: int, before: os.stat_result) -> None:
+    try:
+        os.fchown(descriptor, before.st_uid, before.st_gid)
+    except PermissionError:
+        # Nobody reads it by its group, so that may go. Its owner may not: the edges, which run as
+        # that one, could not read what we would leave them.
+        if before.st_uid != os.geteuid():
+            raise CannotRotate("the key file is another user's: rotate as that one") from None
 
 
 def _sync_folder(folder: Path) -> None:

@@ -13,11 +13,14 @@ unbound ones.
 
 Promise: nobody without a key makes a view, so nobody can claim to have looked at a card for longer
 than since its view was made; and a bound one serves no other device. Known weakness: nobody proves
-to have looked at all. An unbound one may be passed on; who keeps one has looked for long.
+to have looked at all. An unbound one may be passed on; who keeps one has looked for long. One of a
+key that is not held (retired, or not learnt yet) cannot be told from a made-up one: it says
+nothing, as if none had come, and is held against nobody.
 """
 
 import base64
 import binascii
+import enum
 import hashlib
 import hmac
 import secrets
@@ -38,6 +41,15 @@ _BODY = struct.Struct(">BBHI7s")
 _MAC_SIZE = 12
 _CLOCK_SKEW_SECONDS = 300
 _FROM_URL = bytes.maketrans(b"-_+/", b"+/!!")
+
+
+class NoView(enum.Enum):
+    """Why a view says nothing of how long ago a card was shown."""
+
+    UNKNOWN = "unknown"
+    """There is none, or it is not known whose: an honest page's, may be."""
+    BAD = "bad"
+    """Misshapen, forged, or bound to another device: no page of ours sends it."""
 
 
 class Views:
@@ -77,35 +89,41 @@ class Views:
             self._shared, self._shared_at = self.make(now), now
         return self._shared
 
-    def read(self, view: str, device_id: bytes | None, now: float) -> float | None:
-        """Seconds since it was made; None where it is misshapen, forged, by a retired key, bound to
-        another device, or made in the future by more than a clock's error.
+    def read(self, view: str, device_id: bytes | None, now: float) -> float | NoView:
+        """Seconds since it was made; UNKNOWN where it is empty, by a key that is not held, or made
+        in the future by more than a clock's error, which is an edge's fault.
 
         At most VALID_SECONDS: a page may lie open for days before its reader likes, and that it is
         old is nobody's fault.
         """
-        made_at = self._known.get(view)
+        made_at: float | NoView | None = self._known.get(view)
         if made_at is None:
             made_at = self._moment(view, device_id)
-        if made_at is None or now - made_at < -_CLOCK_SKEW_SECONDS:
-            return None
+        if isinstance(made_at, NoView):
+            return made_at
+        if now - made_at < -_CLOCK_SKEW_SECONDS:
+            return NoView.UNKNOWN
         return min(max(now - made_at, 0.0), float(VALID_SECONDS))
 
-    def _moment(self, view: str, device_id: bytes | None) -> float | None:
-        """When it was made, epoch seconds; None where it is none of ours or not this device's."""
+    def _moment(self, view: str, device_id: bytes | None) -> float | NoView:
+        """When it was made, epoch seconds, or why that is not known."""
+        if not view:
+            return NoView.UNKNOWN
         if len(view) != VIEW_LENGTH:
-            return None
+            return NoView.BAD
         try:
             raw = binascii.a2b_base64(view.encode("ascii").translate(_FROM_URL), strict_mode=True)
         except ValueError:
-            return None
+            return NoView.BAD
         body = raw[: _BODY.size]
         key_id, bound, high, low, _ = _BODY.unpack(body)
-        if key_id not in self._hashes or bound > 1 or (bound and device_id is None):
-            return None
+        if key_id not in self._hashes:
+            return NoView.UNKNOWN
+        if bound > 1 or (bound and device_id is None):
+            return NoView.BAD
         mac = self._mac(key_id, body, device_id if bound else None)
         if not hmac.compare_digest(mac, raw[_BODY.size :]):
-            return None
+            return NoView.BAD
         moment: float = (high << 32 | low) / 1000
         return moment if bound else remember(self._known, view, moment, _KNOWN_MAX)
 

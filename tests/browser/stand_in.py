@@ -117,6 +117,8 @@ class StandIn:
         self.next_proofs: list[str] = []
         """What the next solutions are answered, whatever they are: "refused", or "challenge" for
         another one."""
+        self.view = "view-1"
+        self.views_given: list[str] = []
         self._challenges = Challenges({1: bytes(32)})
         self._numbers = itertools.count(1)
 
@@ -221,8 +223,9 @@ class StandIn:
         )
 
     async def _counts(self, _):
+        self.views_given.append(self.view)
         return web.json_response(
-            {"as_of": "2026-07-01T08:00:00+08:00", "counts": self.counts, "view": "view-1"}
+            {"as_of": "2026-07-01T08:00:00+08:00", "counts": self.counts, "view": self.view}
         )
 
     async def _devices(self, _):

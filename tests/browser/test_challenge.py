@@ -149,6 +149,54 @@ async def test_solution_that_is_refused_ends_with_a_fresh_challenge_from_the_lik
         assert server.counts["zhang-heng"] == 1
 
 
+async def test_solution_for_which_there_is_no_room_is_sent_again_and_not_made_anew(browser):
+    server = challenging(12)
+    server.next_proofs = ["overloaded", "store-down", "throttled"]
+    server.retry_after = 1
+    async with portal(browser, server) as (server, seen):
+        await Card(seen.page).is_ready()
+        await Card(seen.page).button.click()
+        await expect(Card(seen.page).said).to_have_text("点赞成功")
+        first, *again = server.asked_for("/devices/proof")
+        assert again == [first] * 3
+
+
+async def test_solution_for_which_there_will_be_no_room_in_time_is_given_up(browser):
+    """A challenge is valid for two minutes."""
+    server = challenging(12)
+    server.next_proofs = ["overloaded"]
+    server.retry_after = 115
+    async with portal(browser, server) as (server, seen):
+        await Card(seen.page).is_ready()
+        await Card(seen.page).button.click()
+        await expect(Card(seen.page).said).to_have_text("点赞成功")
+        first, second = server.asked_for("/devices/proof")
+        assert first["solution"] != second["solution"]
+
+
+async def test_better_token_of_another_tab_is_not_overwritten_by_one_that_came_to_nothing(browser):
+    server = challenging(12)
+    server.next_proofs = ["refused"]
+    async with portal(browser, server) as (server, seen):
+        card = Card(seen.page)
+        await card.is_ready()
+        server.proof_gate.clear()
+        await card.button.click()
+        await wait_until_async(lambda: _is(len(server.asked_for("/devices/proof")) == 1))
+        server.liked["from-the-other-tab"] = server.liked["token-1"]
+        await seen.page.evaluate(
+            """() => {
+              const all = JSON.parse(localStorage.dianzan);
+              for (const key of Object.keys(all)) all[key] = 'from-the-other-tab';
+              localStorage.dianzan = JSON.stringify(all);
+            }"""
+        )
+        server.proof_gate.set()
+        await expect(card.said).to_have_text("点赞成功")
+        assert [like["token"] for like in server.asked_for("/likes")] == ["from-the-other-tab"]
+        assert len(server.asked_for("/devices")) == 1
+
+
 async def test_service_that_takes_no_solution_is_not_asked_for_ever(browser):
     server = challenging(8)
     server.next_proofs = ["refused"] * 50
@@ -156,7 +204,7 @@ async def test_service_that_takes_no_solution_is_not_asked_for_ever(browser):
         card = Card(seen.page)
         await card.is_ready()
         await card.button.click()
-        await expect(card.note).to_contain_text("服务繁忙")
+        await expect(card.note).to_contain_text("验证未完成")
         await card.shows(READY, 0)
         assert len(server.asked_for("/devices/proof")) <= 4
         assert len(server.asked_for("/likes")) <= 3
@@ -331,6 +379,31 @@ async def test_like_says_how_long_the_card_was_seen(browser):
         [like] = server.asked_for("/likes")
         assert like["view"] == "view-1"
         assert 3_000 <= like["dwell_ms"] < 20_000
+
+
+async def test_like_carries_the_last_view_but_one_and_none_after_a_refusal(browser):
+    """Of a key in use, and not so new that it cuts the time for which the card was seen."""
+    async with portal(browser) as (server, seen):
+        card = Card(seen.page)
+        await card.is_ready()
+        for views in (2, 3):
+            server.view = f"view-{views}"
+
+            async def read(views=views):
+                await seen.page.clock.run_for(5_000)
+                return server.views_given[-1] == f"view-{views}"
+
+            await wait_until_async(read)
+        given = server.views_given
+        server.next_outcomes = ["refused"]
+        await card.button.click()
+        await expect(card.note).to_contain_text("未被接受")
+        await card.button.click()
+        await card.shows(LIKED, 1)
+        await expect(card.said).to_have_text("点赞成功")
+        first, second = server.asked_for("/likes")
+        assert first["view"] == given[-2]
+        assert "view" not in second
 
 
 async def test_real_edge_counts_the_like_of_a_card_that_worked_for_it(

@@ -96,8 +96,8 @@ async def test_like_shows_at_once_and_becomes_the_servers_count(browser):
         ("quota-spent", "今日点赞次数已用完"),
         ("overloaded", "服务繁忙"),
         ("store-down", "服务繁忙"),
-        ("refused", "服务繁忙"),
-        ("challenge", "服务繁忙"),
+        ("refused", "本次点赞未被接受"),
+        ("challenge", "验证未完成"),
         ("defect", "服务繁忙"),
     ],
 )
@@ -283,7 +283,7 @@ async def test_token_that_stays_bad_is_not_asked_for_again_and_again(browser):
         await card.is_ready()
         server.liked = _Forgetful()
         await card.button.click()
-        await expect(card.note).to_contain_text("服务繁忙")
+        await expect(card.note).to_contain_text("设备凭证已失效")
         assert len(server.asked_for("/likes")) == 2
         assert len(server.asked_for("/devices")) == 2
 

@@ -1,5 +1,6 @@
 """What a new device gets: by mode, by network, by how many came before it."""
 
+import itertools
 import time
 from datetime import datetime
 from zoneinfo import ZoneInfo
@@ -29,8 +30,9 @@ HOUR = 3_600
 PHONE = 77
 
 
-def office(mode="adaptive", workers=1):
-    return Issuing(Mint(KEYS), KEYS, mode, workers)
+def office(mode="adaptive", workers=1, monotonic=None):
+    """Without a clock it has all the time it needs."""
+    return Issuing(Mint(KEYS), KEYS, mode, workers, monotonic or itertools.count().__next__)
 
 
 def place(address="203.0.113.7", network_class=NetworkClass.HOME):
@@ -92,12 +94,45 @@ def test_capacity_comes_back_with_time():
     assert rungs(desk, 1, place(), NOW + 3 * HOUR) == [1]
 
 
-def test_a_flood_is_forgiven_within_hours_however_long_it_was():
+@pytest.mark.parametrize(
+    ("network_class", "most_bits", "hours"),
+    [
+        (NetworkClass.MOBILE, BASE_BITS + 2, 1.5),
+        (NetworkClass.CAMPUS, BASE_BITS + 2, 1.5),
+        (NetworkClass.UNKNOWN, BASE_BITS + 2, 1.5),
+        (NetworkClass.HOME, MOST_BITS, 3.1),
+        (NetworkClass.DATACENTRE, MOST_BITS, 3.6),
+    ],
+)
+def test_a_flood_makes_challenges_so_hard_and_is_forgiven_so_soon_however_long_it_was(
+    network_class, most_bits, hours
+):
+    """What strangers share is never made very hard by one of them. A home or a server needs some
+    minutes more than a flood of its own to be let in, as one device is much of its capacity."""
+    desk, where = office(), place(network_class=network_class)
+    rungs(desk, 5_000, where)
+    assert desk.bits_at(where, NOW) == desk.bits_at(where, NOW + 60) == most_bits
+    assert rungs(desk, 1, where, NOW + 0.9 * hours * HOUR) == [0]
     desk = office()
-    rungs(desk, 20_000, place())
-    assert desk.bits_at(place(), NOW) == MOST_BITS
-    assert desk.bits_at(place(), NOW + 4 * HOUR) == BASE_BITS
-    assert rungs(desk, 1, place(), NOW + 4 * HOUR) == [1]
+    rungs(desk, 5_000, where)
+    assert desk.bits_at(where, NOW + hours * HOUR) == BASE_BITS
+    assert rungs(desk, 1, where, NOW + hours * HOUR) == [1]
+
+
+def test_neighbours_flood_adds_one_bit_and_is_forgiven_within_the_hour():
+    desk = office()
+    for n in range(250):
+        rungs(desk, 60, place(f"203.0.113.{n}", NetworkClass.MOBILE))
+    quiet = place("203.0.113.251", NetworkClass.MOBILE)
+    assert desk.bits_at(quiet, NOW) == BASE_BITS + 1
+    assert rungs(desk, 1, quiet, NOW + 0.9 * HOUR) == [1]
+
+
+def test_flood_out_of_other_networks_of_an_ipv6_line_adds_one_bit():
+    desk = office()
+    for n in range(200):
+        desk.issue(CAMPAIGN, place(f"2001:db8:1:{n:x}::7"), PHONE, NOW)
+    assert desk.bits_at(place("2001:db8:1:ff::7"), NOW) == BASE_BITS + 1
 
 
 def test_challenges_get_harder_as_a_network_asks_for_more_and_no_harder_than_that():
@@ -198,8 +233,114 @@ def test_challenges_are_checked_by_device_and_place():
     solution = solve(issued.challenge)
     later = now + 1
     assert desk.check(solution, issued.device, place(), PHONE, later).finding is Finding.SOLVED
-    for device, where in ((other.device, place()), (issued.device, place("203.0.113.8"))):
+    neighbour, stranger = place("203.0.113.8"), place("203.0.114.7")
+    assert desk.check(solution, issued.device, neighbour, PHONE, later).finding is Finding.SOLVED, (
+        "a carrier's next address"
+    )
+    for device, where in ((other.device, place()), (issued.device, stranger)):
         assert desk.check(solution, device, where, PHONE, later).finding is Finding.REFUSED
+
+
+# Floods.
+
+
+class Clock:
+    """Stands still until it is moved."""
+
+    def __init__(self):
+        self.seconds = 1_000.0
+
+    def __call__(self):
+        return self.seconds
+
+
+def nonce(challenge):
+    return challenge["parameters"]["nonce"]
+
+
+def test_who_asks_again_gets_the_same_challenge_for_a_while():
+    desk = office("always")
+    issued = desk.issue(CAMPAIGN, place(), PHONE, NOW)
+    first = nonce(issued.challenge)
+
+    def again(at=NOW, token=issued.device, where=None, **how):
+        return nonce(desk.challenge_for(token, where or place(), at, **how))
+
+    assert again() == again(NOW + 19) == first
+    assert again(where=place("203.0.113.9")) == first, "it is bound to the wide prefix"
+    assert again(where=place("203.0.114.9")) != first
+    assert again(slow=True) != first
+    assert again(token=Mint(KEYS).new(CAMPAIGN, NOW)) != first
+    assert again(NOW + 21) != first
+    fresh = again(NOW + 21)
+    desk.learn(KEYS)
+    assert again(NOW + 21) != fresh, "other keys"
+
+
+def test_challenge_that_was_solved_is_not_given_again():
+    desk, now = office("always"), time.time()
+    issued = desk.issue(CAMPAIGN, place(), PHONE, now)
+    checked = desk.check(solve(issued.challenge), issued.device, place(), PHONE, now + 1)
+    assert checked.finding is Finding.SOLVED
+    again = desk.challenge_for(issued.device, place(), now + 1)
+    assert nonce(again) != nonce(issued.challenge)
+
+
+def test_challenge_that_became_harder_is_made_anew():
+    desk = office("always")
+    issued = desk.issue(CAMPAIGN, place(), PHONE, NOW)
+    rungs(desk, 100, place())
+    harder = desk.challenge_for(issued.device, place(), NOW)
+    assert nonce(harder) != nonce(issued.challenge)
+
+
+def test_what_may_be_given_again_is_bounded(monkeypatch):
+    monkeypatch.setattr(issuing_module, "_GIVEN_MAX", 50)
+    desk = office("always")
+    rungs(desk, 400, place())
+    assert len(desk._given) <= 50
+
+
+def test_new_challenges_are_so_many_a_second_and_open_doors_and_old_ones_are_not_counted():
+    clock, where = Clock(), place(network_class=NetworkClass.PRIVATE)
+    desk = office("always", monotonic=clock)
+
+    def made(times):
+        issued = [desk.issue(CAMPAIGN, where, PHONE, NOW) for _ in range(times)]
+        return [each for each in issued if each is not None]
+
+    first, *_ = burst = made(300)
+    assert len(burst) == 50
+    assert desk.challenge_for(first.device, where, NOW) == first.challenge
+    assert desk.challenge_for(first.device, where, NOW, slow=True) is None
+    assert desk.issue_to_form(CAMPAIGN, where, PHONE, NOW), "a form needs none"
+    told = 0
+    for _ in range(100):
+        clock.seconds += 0.01
+        told += len(made(20))
+    assert 490 <= told <= 510
+    desk = office("adaptive", monotonic=clock)
+    assert rungs(desk, 1_000, where) == [1] * 1_000
+
+
+def test_solutions_are_checked_so_many_a_second_and_what_is_cheap_to_refuse_is_not_counted():
+    clock, now = Clock(), time.time()
+    desk = office("always", monotonic=clock)
+    issued = desk.issue(CAMPAIGN, place(), PHONE, now)
+    solution = solve(issued.challenge)
+
+    def check(solution, where=None):
+        return desk.check(solution, issued.device, where or place(), PHONE, now + 1).finding
+
+    for _ in range(200):
+        assert check(solution, place("198.51.100.1")) is Finding.REFUSED
+        assert check({}) is Finding.MALFORMED
+    assert not desk.checks_no_more
+    found = [check(solution) for _ in range(60)]
+    assert found == [Finding.SOLVED] * 50 + [Finding.UNCHECKED] * 10
+    assert desk.checks_no_more
+    clock.seconds += 0.1
+    assert check(solution) is Finding.SOLVED
 
 
 def test_rotated_keys_take_the_challenges_of_the_previous_one():

@@ -3,6 +3,8 @@
 import json
 import threading
 import time
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 from structlog.testing import capture_logs
@@ -10,10 +12,14 @@ from typer.testing import CliRunner
 
 from deploy.cli import app
 from voting import keys as key_file
+from voting.campaign import Campaign, VotingWindow
+from voting.device import Mint
 from voting.edge.key_watch import KeyWatch
 from voting.keys import SIGNS_AFTER_SECONDS, CannotRotate, KeyFileError, Keys, rotate
 
 NOW = 1_800_000_000.5
+ZONE = ZoneInfo("Asia/Shanghai")
+WINDOW = VotingWindow(datetime(2026, 1, 1, tzinfo=ZONE), datetime(2027, 1, 1, tzinfo=ZONE), ZONE)
 
 
 @pytest.fixture
@@ -100,6 +106,32 @@ def test_third_key_drops_the_first_and_no_rotation_comes_before_the_last_one_sig
     assert [third.signing(NOW + at) for at in (100, 159, 161)] == [2, 2, 3]
 
 
+def test_leaked_keys_go_at_once_and_the_new_one_signs_at_once(path):
+    rotate(path, NOW)
+    before = Keys.load(path)
+    after = rotate(path, NOW + 5, leaked=True)  # one that waits for its minute is no reason to wait
+    assert after == Keys.load(path)
+    assert sorted(after.device) == [3], "a token names its key: no old name for another key"
+    assert after.signing(NOW + 5) == after.signing(0) == 3
+    assert not set(before.device.values()) & set(after.device.values())
+    assert (after.receipt, after.pseudonym) == (before.receipt, before.pseudonym)
+    assert sorted(rotate(path, NOW + 6).device) == [3, 4]
+
+
+def test_token_made_with_a_leaked_key_outlives_rotations_but_not_that_of_the_leaked():
+    keys = Keys.make()
+    campaign = Campaign(1, "one", "", WINDOW)
+    token, at = Mint(keys).issue(campaign, NOW), NOW
+    for _ in range(3):
+        keys = keys.rotated(at)
+        at += 100
+        mint = Mint(keys)
+        read = mint.verify(token, campaign, at)
+        token = mint.promote(read, read.level, at)
+    keys = keys.without_leaked(at)
+    assert Mint(keys).verify(token, campaign, at) is None
+
+
 def test_ids_begin_again_after_the_last_one_and_two_keys_never_have_the_same(path):
     at = NOW
     seen = set()
@@ -116,6 +148,29 @@ def test_rotated_file_is_closed_whole_and_alone_in_its_folder(path):
     path.chmod(0o644)
     rotate(path, NOW)
     assert path.stat().st_mode & 0o777 == 0o600
+    assert [item.name for item in path.parent.iterdir()] == ["keys.json"]
+
+
+@pytest.mark.parametrize("leaked", [False, True])
+def test_group_that_cannot_be_kept_is_let_go(path, monkeypatch, leaked):
+    def forbidden(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(key_file.os, "fchown", forbidden)
+    assert rotate(path, NOW, leaked=leaked) == Keys.load(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_file_of_another_user_is_not_replaced_by_one_that_they_cannot_read(path, monkeypatch):
+    def forbidden(*_):
+        raise PermissionError
+
+    before = path.read_bytes()
+    monkeypatch.setattr(key_file.os, "fchown", forbidden)
+    monkeypatch.setattr(key_file.os, "geteuid", lambda: path.stat().st_uid + 1)
+    with pytest.raises(CannotRotate, match="another user's"):
+        rotate(path, NOW)
+    assert path.read_bytes() == before
     assert [item.name for item in path.parent.iterdir()] == ["keys.json"]
 
 
@@ -239,6 +294,14 @@ def test_commands_rotate_and_show_ids_and_times_and_never_a_key(path, dianzan):
     said = shown.output + rotated.output + str(again.exception) + dianzan("show").output
     for secret in secrets_of(keys):
         assert secret[:12] not in said
+
+
+def test_command_for_leaked_keys_leaves_the_new_one_alone(path, dianzan):
+    dianzan("rotate")
+    told = dianzan("rotate", "--leaked")
+    assert told.exit_code == 0
+    assert told.output.startswith("3\tsigns\tfrom 20")
+    assert told.output.count("\n") == 1
 
 
 def test_command_without_a_key_file_says_so(path, dianzan):

@@ -48,6 +48,8 @@ def new_device(edge: Edge, body: bytes, sender: Sender) -> Answer:
     place = edge.client_address.place(sender)
     agent_class = client_of(sender).user_agent_class
     issued = edge.issuing.issue(campaign, place, agent_class, now, slow=wanted.slow)
+    if issued is None:
+        return overloaded(sender.origin)
     view = edge.views.make(now, issued.device.device_id)
     answer = {"token": issued.token, "level": issued.level, "view": view}
     if issued.challenge is not None:
@@ -151,11 +153,12 @@ def _read_proof(edge: Edge, body: bytes, sender: Sender) -> _Proof | Answer:
 
 def _without_store(edge: Edge, proof: _Proof, sender: Sender) -> Answer | None:
     """What needs no look at a solution; None where that is needed. With challenges off there is
-    nothing to prove, whatever is handed in."""
+    nothing to prove, whatever is handed in. In a flood of solutions they are sent away before
+    anything is read of them."""
     wanted, token, now = proof
     challenges = edge.issuing.mode != "off"
     if challenges and wanted.solution is not None:
-        return None
+        return overloaded(sender.origin) if edge.issuing.checks_no_more else None
     if challenges and (wanted.slow or not token.rung):
         return _another_challenge(edge, proof, sender, slow=wanted.slow)
     return _better_token(edge, token, edge.issuing.renew(token, now), now, sender)
@@ -173,6 +176,8 @@ async def _solved(edge: Edge, proof: _Proof, sender: Sender) -> Answer:
     if finding is Finding.REFUSED:
         detail = "the solution is wrong, or of another device or network"
         return refusal("refused", detail=detail, origin=origin)
+    if finding is Finding.UNCHECKED:
+        return overloaded(origin)
     if finding is Finding.EARLY:
         wait_seconds = math.ceil(checked.wait_seconds)
         return refusal("throttled", origin=origin, retry_after_seconds=wait_seconds)
@@ -196,6 +201,8 @@ async def _solved(edge: Edge, proof: _Proof, sender: Sender) -> Answer:
 def _another_challenge(edge: Edge, proof: _Proof, sender: Sender, *, slow: bool) -> Answer:
     place = edge.client_address.place(sender)
     challenge = edge.issuing.challenge_for(proof.token, place, proof.now, slow=slow)
+    if challenge is None:
+        return overloaded(sender.origin)
     return refusal("challenge", origin=sender.origin, challenge=challenge)
 
 

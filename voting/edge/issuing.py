@@ -12,6 +12,23 @@ capacity, or one device each where they are more than that. The count fades with
 period. Networks that prove larger (learned capacity) are not known here: they get challenges above
 what their class has, which refuses nobody.
 
+What a network asks for above its capacity makes its challenges harder, but a stranger's devices
+only so far: those of the wider prefixes (IPv4 /24; IPv6 /56, /48) add one bit at most, and on
+networks that strangers share (mobile, campus, unknown) two bits are the most. Counts end a little
+above what the hardest challenge stands for, so that after a flood, however long, a shared network
+is back at its capacity in 1.5 of its rate's periods, a wide one in 0.8, and a home or a rented
+server, which may be asked for the most, in 2.9.
+
+Challenges are bound to the wide prefix, not the address, which carriers change with the
+connection (antifraud/challenge.py).
+
+A challenge costs as much as five likes to make, a solution to check, so floods of them are
+bounded: who asks again within 20 s gets the same one again, and past 500 new ones or 500 checks in
+a second the process answers 503 `overloaded` (each 5 to 8 % of a core). Weakness: the bound is
+one for all, so in such a flood honest devices that need a challenge come back later; likes of
+devices that need none are not touched. The same one again is this process's: one that was solved
+at another process meanwhile is given out here until its 20 s are over, and refused as spent.
+
 An address that is no public one is never challenged in mode adaptive: nothing is known of who is
 behind it, a proxy that nobody declared included (DIANZAN_TRUSTED_PROXIES).
 
@@ -22,6 +39,8 @@ counts, does not forget.
 
 import asyncio
 import math
+import time
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -33,9 +52,11 @@ from antifraud.challenge import (
     MOST_BITS,
     Challenges,
     Checked,
+    Finding,
     difficulty,
 )
-from antifraud.limits import Rate
+from antifraud.limits import Rate, take, wait_us
+from antifraud.networks import NetworkClass
 from antifraud.signals import LOW_END, PROVEN
 from voting import journal
 from voting.campaign import Campaign
@@ -49,9 +70,20 @@ Mode = Literal["off", "adaptive", "always"]
 
 _NETWORKS_MAX = 65_536
 """Prefixes whose devices are counted; some 250 bytes each."""
-_LOAD_MAX = 2 ** (MOST_BITS - BASE_BITS) * 2
-"""A count stands for no more than so many times the capacity: after a flood a network is back at
-its capacity within four of the rate's periods."""
+_SHARED = frozenset({NetworkClass.UNKNOWN, NetworkClass.MOBILE, NetworkClass.CAMPUS})
+"""An address of these is many strangers'."""
+_SHARED_MOST_BITS = BASE_BITS + 2
+_WIDER_MOST_BITS = BASE_BITS + 1
+_LOAD_ABOVE = 1.1
+"""A count stands for no more than so many times what asks for the hardest challenge: it stays the
+hardest for a tenth of a period after the last device, and is forgotten soon."""
+_AT_MOST = Rate(50, 100_000)
+"""New challenges, and checks of solutions: 500 a second each, evenly enough that no like waits
+for more than 8 ms of them."""
+_SAME_AGAIN_SECONDS = 20
+"""A sixth of the time that a challenge is valid."""
+_GIVEN_MAX = 8_192
+"""Challenges that may be given again; some 1.5 kB each."""
 _FIRST_PROOF_SECONDS = 3_600
 _MIDDLE_TIMES = 2
 """An IPv6 /56 is one line with several /64s in it: so many times what one of them may."""
@@ -75,21 +107,68 @@ class _Count(msgspec.Struct, gc=False):
     at: float
 
 
+class _Given(NamedTuple):
+    """A challenge that was given out."""
+
+    challenge: dict[str, Any]
+    bits: int
+    at: float
+
+
+class _Loads(NamedTuple):
+    """How much of its capacity a place uses: 1.0 = all."""
+
+    own: float
+    wider: float
+    """The busiest of the prefixes round it."""
+
+
+class _Budget:
+    """What this process does at most, by _AT_MOST."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._next_free_us = 0
+
+    def take(self) -> bool:
+        """One more; False where that is too much."""
+        admitted, self._next_free_us = take(_AT_MOST, self._next_free_us, self._now_us())
+        return admitted
+
+    @property
+    def spent(self) -> bool:
+        return wait_us(_AT_MOST, self._next_free_us, self._now_us()) > 0
+
+    def _now_us(self) -> int:
+        return int(self._monotonic() * 1_000_000)
+
+
 class Issuing:
     """Gives out devices and challenges. One per edge process."""
 
-    def __init__(self, mint: Mint, keys: Keys, mode: Mode = "off", workers: int = 1) -> None:
-        """`workers`: edge processes that share the capacity of a network."""
+    def __init__(
+        self,
+        mint: Mint,
+        keys: Keys,
+        mode: Mode = "off",
+        workers: int = 1,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`workers`: edge processes that share the capacity of a network. `monotonic`: the clock
+        of the budgets."""
         self.mode: Mode = mode
         self._mint = mint
         self._workers = workers
         self._counts: dict[bytes, _Count] = {}
+        self._made = _Budget(monotonic)
+        self._checked = _Budget(monotonic)
         self.learn(keys)
 
     def learn(self, keys: Keys) -> None:
         """From now on these are the keys."""
         self._keys = keys
         self._challenges = Challenges(keys.derived("challenge"))
+        self._given: dict[bytes, _Given] = {}
 
     def issue(
         self,
@@ -100,10 +179,29 @@ class Issuing:
         *,
         slow: bool = False,
         shard: int = 0,
-    ) -> Issued:
-        """A new device at this place; `slow`: its challenge, if any, goes the slow way."""
-        load = self._load(place, now, devices=1)
-        open_door = self.mode == "off" or (self.mode == "adaptive" and load <= 1)
+    ) -> Issued | None:
+        """A new device at this place; `slow`: its challenge, if any, goes the slow way. None where
+        it needs one and too many are being made."""
+        device, loads = self._new(campaign, place, agent_class, now, shard)
+        challenge = None
+        if not device.rung:
+            challenge = self._make(device, place, now, _bits(place, loads), slow)
+            if challenge is None:
+                return None
+        return Issued(self._mint.sign(device, now), device.rung, challenge, device)
+
+    def issue_to_form(self, campaign: Campaign, place: Place, agent_class: int, now: float) -> str:
+        """The token of a new device that can do no work: where it needs a challenge, it gets a
+        ticket when it votes."""
+        device, _ = self._new(campaign, place, agent_class, now)
+        return self._mint.sign(device, now)
+
+    def _new(
+        self, campaign: Campaign, place: Place, agent_class: int, now: float, shard: int = 0
+    ) -> tuple[DeviceToken, _Loads]:
+        """(a new device, on rung 0 where it needs a challenge; the loads with it)."""
+        loads = self._loads(place, now, devices=1)
+        open_door = self.mode == "off" or (self.mode == "adaptive" and max(loads) <= 1)
         device = self._mint.new(
             campaign,
             now,
@@ -112,42 +210,48 @@ class Issuing:
             network_class=place.network.network_class,
             user_agent_class=agent_class,
         )
-        token = self._mint.sign(device, now)
-        if open_door:
-            return Issued(token, 1, None, device)
-        challenge = self._make(device, place, now, difficulty(load), slow)
-        return Issued(token, 0, challenge, device)
+        return device, loads
 
     def challenge_for(
         self, token: DeviceToken, place: Place, now: float, *, slow: bool = False
-    ) -> dict[str, Any]:
-        """A challenge for a device that there is already."""
+    ) -> dict[str, Any] | None:
+        """A challenge for a device that there is already; None where too many are being made."""
         return self._make(token, place, now, self.bits_at(place, now), slow)
+
+    @property
+    def checks_no_more(self) -> bool:
+        """Whether a solution would only be told UNCHECKED now."""
+        return self._checked.spent
 
     def check(
         self, solution: object, token: DeviceToken, place: Place, agent_class: int, now: float
     ) -> Checked:
         """What this device's solution is."""
-        return self._challenges.check(
+        checked = self._challenges.check(
             solution,
             token.device_id,
-            place.prefixes.network,
+            place.prefixes.wide,
             now,
             user_agent_class=agent_class,
+            may_verify=self._checked.take,
         )
+        if checked.finding in (Finding.SOLVED, Finding.TOO_FAST):
+            # It serves no more: who asks again needs another one.
+            self._given.pop(_given_to(token, place, checked.slow), None)
+        return checked
 
     def ticket_for(self, token: DeviceToken, place: Place, now: float) -> str:
         """For a form that can do no work: see `Challenges.ticket`."""
         return self._challenges.ticket(
             self._keys.signing(now),
             token.device_id,
-            place.prefixes.network,
+            place.prefixes.wide,
             now,
             self.bits_at(place, now),
         )
 
     def check_ticket(self, ticket: str, token: DeviceToken, place: Place, now: float) -> Checked:
-        return self._challenges.check_ticket(ticket, token.device_id, place.prefixes.network, now)
+        return self._challenges.check_ticket(ticket, token.device_id, place.prefixes.wide, now)
 
     def prove(self, token: DeviceToken, now: float, *, slow: bool) -> tuple[str, int]:
         """(the token of this device once its challenge is solved, its rung).
@@ -175,37 +279,49 @@ class Issuing:
 
     def bits_at(self, place: Place, now: float) -> int:
         """How hard a challenge is there now."""
-        return difficulty(self._load(place, now, devices=0))
+        return _bits(place, self._loads(place, now, devices=0))
 
     def _make(
         self, token: DeviceToken, place: Place, now: float, bits: int, slow: bool
-    ) -> dict[str, Any]:
-        return self._challenges.make(
+    ) -> dict[str, Any] | None:
+        """One that was given lately, or a new one; None where too many are being made."""
+        key = _given_to(token, place, slow)
+        given = self._given.get(key)
+        if given and given.bits == bits and 0 <= now - given.at < _SAME_AGAIN_SECONDS:
+            return given.challenge
+        if not self._made.take():
+            return None
+        challenge = self._challenges.make(
             self._keys.signing(now),
             token.device_id,
-            place.prefixes.network,
+            place.prefixes.wide,
             now,
             bits=bits,
             slow=slow,
         )
+        return remember(self._given, key, _Given(challenge, bits, now), _GIVEN_MAX).challenge
 
-    def _load(self, place: Place, now: float, *, devices: int) -> float:
-        """How much of its capacity the busiest of the place's prefixes uses, with these more."""
+    def _loads(self, place: Place, now: float, *, devices: int) -> _Loads:
+        """How much of its capacity the place uses, with these devices more."""
         capacity = CAPACITIES[place.network.network_class]
-        prefixes = place.prefixes
-        load = 0.0
-        if capacity.new_devices is not None:
-            load = self._part(prefixes.network, capacity.new_devices, 1, now, devices)
+        prefixes, rate = place.prefixes, capacity.new_devices
+        own = wider = 0.0
+        if rate is not None:
+            most_bits = _most_bits(place)
+            own = self._part(prefixes.network, rate, 1, most_bits, now, devices)
             if prefixes.middle != prefixes.wide:
-                rate = capacity.new_devices
-                part = self._part(prefixes.middle, rate, _MIDDLE_TIMES, now, devices)
-                load = max(load, part)
-        if capacity.new_devices_wide is not None:
-            part = self._part(prefixes.wide, capacity.new_devices_wide, 1, now, devices)
-            load = max(load, part)
-        return load
+                wider = self._part(
+                    prefixes.middle, rate, _MIDDLE_TIMES, _WIDER_MOST_BITS, now, devices
+                )
+        rate = capacity.new_devices_wide
+        if rate is not None:
+            part = self._part(prefixes.wide, rate, 1, _WIDER_MOST_BITS, now, devices)
+            wider = max(wider, part)
+        return _Loads(own, wider)
 
-    def _part(self, prefix: bytes, rate: Rate, times: int, now: float, devices: int) -> float:
+    def _part(
+        self, prefix: bytes, rate: Rate, times: int, most_bits: int, now: float, devices: int
+    ) -> float:
         share = max(1.0, rate.burst * times / self._workers)
         count = self._counts.get(prefix)
         if count is None:
@@ -214,10 +330,25 @@ class Issuing:
             return devices / share
         gone_us = 1_000_000 * max(0.0, now - count.at)
         held: float = count.devices * math.exp(-gone_us / rate.period_us) + devices
-        held = min(held, share * _LOAD_MAX)
+        held = min(held, share * _LOAD_ABOVE * 2 ** (most_bits - BASE_BITS))
         if devices:
             count.devices, count.at = held, now
         return held / share
+
+
+def _most_bits(place: Place) -> int:
+    """How hard a challenge may become by what its own network asks for."""
+    return _SHARED_MOST_BITS if place.network.network_class in _SHARED else MOST_BITS
+
+
+def _bits(place: Place, loads: _Loads) -> int:
+    return max(difficulty(loads.own, _most_bits(place)), difficulty(loads.wider, _WIDER_MOST_BITS))
+
+
+def _given_to(token: DeviceToken, place: Place, slow: bool) -> bytes:
+    """What a challenge is given again by. The level is part of it: whoever has proven something
+    elsewhere meanwhile is not given what it has solved."""
+    return token.device_id + bytes((token.level, slow)) + place.prefixes.wide
 
 
 class ProofDesk:
@@ -230,7 +361,12 @@ class ProofDesk:
 
     def __init__(self, line: StoreLine) -> None:
         self._line = line
-        self.waiting = 0
+        self._waiting: set[str] = set()
+        """Nonces."""
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
 
     @property
     def full(self) -> bool:
@@ -241,9 +377,12 @@ class ProofDesk:
         was made. StoreDown: nobody knows, and the same solution again may be told that it was
         spent; another challenge helps.
 
-        It waits first: whoever hangs up meanwhile has spent nothing.
+        While it waits here, the same one a second time is refused at once, and takes no place;
+        whoever hung up meanwhile is helped by another challenge too.
         """
-        self.waiting += 1
+        if solved.nonce in self._waiting:
+            return False
+        self._waiting.add(solved.nonce)
         try:
             await asyncio.sleep(max(0.0, DWELL_SECONDS - solved.seconds_since))
             spent = await self._line.ask(
@@ -255,5 +394,5 @@ class ProofDesk:
                 self._REMEMBERED_SECONDS,
             )
         finally:
-            self.waiting -= 1
+            self._waiting.discard(solved.nonce)
         return spent is not None

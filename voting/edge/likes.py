@@ -26,6 +26,7 @@ from voting.edge.origins import allowed_origin, is_allowed
 from voting.edge.parts import EDGE, Edge
 from voting.edge.sender import Sender, sender_of
 from voting.pseudonyms import Place, click_hash
+from voting.view import NoView
 
 _OVERLOADED = Cast(Outcome.OVERLOADED)
 _CHALLENGE = Cast(Outcome.CHALLENGE)
@@ -69,9 +70,7 @@ async def take_like(edge: Edge, request: web.Request) -> Answer | web.Response:
     return answer_tap(edge, tap, await cast_tap(edge, tap))
 
 
-def read_tap(
-    edge: Edge, body: bytes, sender: Sender, place: Place, client: Client
-) -> Tap | Answer:
+def read_tap(edge: Edge, body: bytes, sender: Sender, place: Place, client: Client) -> Tap | Answer:
     """What the request asks for, or the answer that refuses it."""
     if edge.ballot_box.full:
         # Before anything is read: in an overload the likes that are taken pay for each look at
@@ -104,15 +103,17 @@ def read_tap(
     if like.view is None:
         return Tap(campaign, candidate, device, like.click, place, client, origin)
     seen = edge.views.read(like.view, device.token.device_id, now)
-    dwell = 0 if seen is None else dwell_centiseconds(seen, like.dwell_ms)
-    return Tap(
-        campaign, candidate, device, like.click, place, client, origin, dwell, seen is None
-    )
+    dwell = dwell_centiseconds(seen, like.dwell_ms)
+    bad_view = seen is NoView.BAD
+    return Tap(campaign, candidate, device, like.click, place, client, origin, dwell, bad_view)
 
 
-def dwell_centiseconds(since_view_seconds: float, told_ms: float | None) -> int:
+def dwell_centiseconds(since_view_seconds: float | NoView, told_ms: float | None) -> int:
     """How long a card was seen before the tap: what its page says, but no longer than since it got
-    its view, which cannot be forged. At least 1, for 0 means not known."""
+    its view, which cannot be forged. At least 1, for 0 means not known: without a view, nothing
+    is."""
+    if isinstance(since_view_seconds, NoView):
+        return 0
     seconds = since_view_seconds
     if told_ms is not None and 0 <= told_ms < seconds * 1000:
         seconds = told_ms / 1000
@@ -196,9 +197,13 @@ async def cast_tap(edge: Edge, tap: Tap) -> Cast:
 
 def answer_tap(edge: Edge, tap: Tap, cast: Cast) -> Answer:
     """What the like's client is told."""
-    edge.metrics.count(cast)
     if cast.outcome is Outcome.CHALLENGE:
         challenge = edge.issuing.challenge_for(tap.device.token, tap.place, time.time())
+        if challenge is None:
+            edge.metrics.count(_OVERLOADED)
+            return overloaded(tap.origin)
+        edge.metrics.count(cast)
         return refusal("challenge", origin=tap.origin, challenge=challenge)
+    edge.metrics.count(cast)
     likes = edge.board.likes(tap.campaign, tap.candidate.number, cast.position)
     return like_answer(cast, tap.campaign, tap.candidate, likes, tap.origin)

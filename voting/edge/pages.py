@@ -1,7 +1,11 @@
 """Pages of the edge: the card for an iframe, its form without JavaScript, the demo portal.
 
 The card's device lives in the only cookie of the edge, partitioned by the embedding site, and is
-set by nothing but the form's post.
+set by nothing but the form's post. A browser that keeps no cookie gets a new device with each post,
+and can wait nowhere for a ticket's time: so a new device also goes through the page's address and
+its form, beside the ticket, as long as that is needed. It is believed there only together with a
+ticket of its own, which ends with its 15 minutes and its network: nobody can make others vote with
+a device by a link. A device that came in a cookie is in no address.
 """
 
 import contextlib
@@ -9,6 +13,7 @@ import math
 import random
 import secrets
 import time
+from collections.abc import Mapping
 from importlib.resources import files
 from urllib.parse import parse_qsl, urlencode
 
@@ -29,8 +34,10 @@ from voting.edge.encoded import shown
 from voting.edge.likes import Tap, cast_tap, dwell_centiseconds
 from voting.edge.origins import is_allowed
 from voting.edge.parts import EDGE, Edge
-from voting.edge.sender import Sender, sender_of
+from voting.edge.sender import sender_of
+from voting.pseudonyms import Place
 from voting.store_line import StoreDown
+from voting.view import NoView
 
 DEMO_CAMPAIGN = "demo"
 _COOKIE = "dianzan-device"
@@ -73,14 +80,17 @@ async def get_card(request: web.Request) -> web.Response:
     if candidate is None:
         return problem("unknown-candidate")
     liked, now = False, time.time()
-    token = edge.mint.verify(request.cookies.get(_COOKIE, ""), campaign, now)
+    kept, query = request.cookies.get(_COOKIE, ""), request.query
+    place = edge.client_address.place(sender_of(request))
+    held = _device_of(edge, campaign, place, kept, query, now)
+    token = edge.mint.verify(held, campaign, now)
     if token is not None:
         with contextlib.suppress(StoreDown):  # the card can still be shown
             liked = candidate.id in (await device_state(edge, campaign, token))[0]
     # Only our own words come back out of the query, and a ticket that we wrote for this device.
-    message = _SAID.get(request.query.get("said", ""))
-    ticket = request.query.get("ticket", "")
-    waiting = _waiting_seconds(edge, ticket, token, sender_of(request), now)
+    message = _SAID.get(query.get("said", ""))
+    ticket = query.get("ticket", "")
+    waiting = _waiting_seconds(edge, ticket, token, place, now)
     if waiting is None:
         ticket = ""
     else:
@@ -92,6 +102,7 @@ async def get_card(request: web.Request) -> web.Response:
         click=secrets.token_urlsafe(16),
         view=edge.views.make(now),
         ticket=ticket,
+        device="" if held == kept else held,
         waiting=waiting,
         liked=liked,
         message=message,
@@ -126,16 +137,18 @@ async def post_card(request: web.Request) -> web.Response:
     now = time.time()
     place = edge.client_address.place(sender)
     client = client_of(sender, proxied=edge.client_address.trusts(sender.peer))
-    held = request.cookies.get(_COOKIE, "")
+    kept = request.cookies.get(_COOKIE, "")
+    held = _device_of(edge, campaign, place, kept, fields, now)
     device = edge.known_devices.find(held, campaign, now)
     if device is None:
-        held = edge.issuing.issue(campaign, place, client.user_agent_class, now).token
+        held = edge.issuing.issue_to_form(campaign, place, client.user_agent_class, now)
         device = edge.known_devices.find(held, campaign, now)
         assert device is not None
+    cookieless = held != kept
     ticket = fields.get("ticket", "")
     checked = edge.issuing.check_ticket(ticket, device.token, place, now)
     if checked.finding is Finding.EARLY:
-        return _back(request, campaign, held, "challenge", ticket)
+        return _back(request, campaign, held, "challenge", ticket, in_address=cookieless)
     if checked.finding is Finding.SOLVED:
         held, _ = edge.issuing.prove(device.token, now, slow=True)
         device = edge.known_devices.find(held, campaign, now)
@@ -143,22 +156,31 @@ async def post_card(request: web.Request) -> web.Response:
     tap = Tap(campaign, candidate, device, click, place, client)
     if view := fields.get("view"):
         seen = edge.views.read(view, device.token.device_id, now)
-        dwell = 0 if seen is None else dwell_centiseconds(seen, None)
-        tap = msgspec.structs.replace(tap, dwell_centiseconds=dwell, bad_view=seen is None)
+        dwell = dwell_centiseconds(seen, None)
+        tap = msgspec.structs.replace(tap, dwell_centiseconds=dwell, bad_view=seen is NoView.BAD)
     cast = await cast_tap(edge, tap)
     edge.metrics.count(cast)
     if cast.outcome is Outcome.CHALLENGE:
         ticket = edge.issuing.ticket_for(device.token, place, now)
-        return _back(request, campaign, held, "challenge", ticket)
+        return _back(request, campaign, held, "challenge", ticket, in_address=cookieless)
     word = "counted" if cast.outcome is Outcome.HELD else word_of(cast.outcome)
     return _back(request, campaign, held, word)
 
 
 def _back(
-    request: web.Request, campaign: Campaign, held: str, word: str, ticket: str = ""
+    request: web.Request,
+    campaign: Campaign,
+    held: str,
+    word: str,
+    ticket: str = "",
+    *,
+    in_address: bool = False,
 ) -> web.Response:
-    """Back to the card, which says this word, with the device in its cookie."""
+    """Back to the card, which says this word, with the device in its cookie; `in_address`: in the
+    page's address too."""
     said = {"said": word} | ({"ticket": ticket} if ticket else {})
+    if in_address:
+        said["device"] = held
     made = headers("text/plain")
     made[hdrs.LOCATION] = f"{request.path}?{urlencode(said)}"
     # By hand: http.cookies knows Partitioned only from Python 3.14 on. A token is base64url.
@@ -169,13 +191,33 @@ def _back(
     return web.Response(status=303, headers=made)
 
 
+def _device_of(
+    edge: Edge,
+    campaign: Campaign,
+    place: Place,
+    kept: str,
+    sent: Mapping[str, str],
+    now: float,
+) -> str:
+    """The token in the cookie, if it is one; else the one that was sent beside a ticket of its
+    own, if it was."""
+    if edge.mint.verify(kept, campaign, now) is not None:
+        return kept
+    held = sent.get("device", "")
+    token = edge.mint.verify(held, campaign, now)
+    if token is None:
+        return kept
+    checked = edge.issuing.check_ticket(sent.get("ticket", ""), token, place, now)
+    return held if checked.finding in (Finding.EARLY, Finding.SOLVED) else kept
+
+
 def _waiting_seconds(
-    edge: Edge, ticket: str, token: DeviceToken | None, sender: Sender, now: float
+    edge: Edge, ticket: str, token: DeviceToken | None, place: Place, now: float
 ) -> int | None:
     """How long this device has to wait with its ticket; None where it is none of its own."""
     if not ticket or token is None:
         return None
-    checked = edge.issuing.check_ticket(ticket, token, edge.client_address.place(sender), now)
+    checked = edge.issuing.check_ticket(ticket, token, place, now)
     if checked.finding is Finding.EARLY:
         return math.ceil(checked.wait_seconds)
     return 0 if checked.finding is Finding.SOLVED else None

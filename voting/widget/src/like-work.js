@@ -4,6 +4,7 @@
   const GIVE_UP_WEAK_MS = 3e3;
   const SLOW_MOST_MS = 1e5;
   const TRIES = 4;
+  const VALID_MS = 11e4; // a challenge's 120 s, less what the way takes
   const SLICE = 500; // hashes: 10 ms where a phone is slow
 
   // Tries counters from 0 on until SHA-256(salt, nonce, counter), always one block, begins with the
@@ -151,6 +152,17 @@
   const pause = (ms) => new Promise((done) => setTimeout(done, ms));
   const weak = navigator.deviceMemory <= 1 || navigator.hardwareConcurrency < 2;
 
+  // The answer to a solution. Where there is no room for it now, the same one again when there may
+  // be: no phone works twice for that.
+  const handIn = async (campaign, wanted, until) => {
+    for (;;) {
+      const answer = await campaign.post('devices/proof', wanted);
+      const again = answer.wait * 1e3;
+      if (!/503|429/.test(answer.status) || Date.now() + again > until) return answer;
+      await pause(again);
+    }
+  };
+
   // The better token; null where there is none to be had now. Says in `campaign.working` what the
   // visitor waits for.
   document.currentScript.work = async (campaign, token, challenge) => {
@@ -161,7 +173,8 @@
     for (let tries = 0; tries < TRIES && challenge; tries++) {
       const { parameters } = challenge;
       const { wait } = parameters.data;
-      const due = Date.now() + wait * 1e3;
+      const begun = Date.now();
+      const due = begun + wait * 1e3;
       const most = wait ? SLOW_MOST_MS : weak ? GIVE_UP_WEAK_MS : GIVE_UP_MS;
       say(wait ? `正在验证，约需 ${wait} 秒` : '正在验证，请稍候…');
       const solution = await solve(parameters, most);
@@ -173,7 +186,7 @@
         }
         wanted.solution = btoa(JSON.stringify({ challenge, solution }));
       }
-      const { status, body } = await campaign.post('devices/proof', wanted);
+      const { status, body } = await handIn(campaign, wanted, begun + VALID_MS);
       if (status === 200) return body.token;
       challenge = status === 428 && body.challenge;
     }

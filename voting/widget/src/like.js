@@ -18,6 +18,9 @@
     offline: '网络不通，稍后自动重试',
     dropped: '网络不通，请重新点赞',
     busy: '服务繁忙，请稍后再试',
+    refused: '本次点赞未被接受',
+    challenge: '验证未完成，请再点一次',
+    'bad-token': '设备凭证已失效，请再点一次',
   };
   const file = (name) => new URL('../v1.0/' + name, source).href;
 
@@ -147,7 +150,9 @@
     async readCounts() {
       const { counts, view } = await this.read('counts');
       this.counts = counts; // null where they are hidden
-      this.view = this.view || view; // the first one: since then the page is looked at
+      // The last but one: of a key in use, and older than one refresh, so that dwell_ms may be.
+      this.view = this.newer || view;
+      this.newer = view;
     }
 
     async readLiked() {
@@ -163,7 +168,11 @@
 
     forget(token) {
       if (tokens()[this.key] === token) keep(this.key, null);
-      this.view = null; // it may be of the same lost key
+      this.dropView(); // it may be of the same lost key
+    }
+
+    dropView() {
+      this.view = this.newer = undefined;
     }
 
     // The device's token, made on first need; one request however many cards want it.
@@ -191,7 +200,8 @@
         const done = () => (this.proving = this.working = null);
         this.proving = loadWork()
           .then((solve) => solve(this, token, challenge))
-          .then((better) => keep(this.key, better || token));
+          // Another tab may have done it first.
+          .then((better) => better && tokens()[this.key] === token && keep(this.key, better));
         this.proving.then(done, done);
       }
       return this.proving;
@@ -259,6 +269,7 @@
       } else {
         like.timer = setTimeout(() => this.clear(like), 6e3);
       }
+      if (word === 'refused') this.dropView(); // if it was for that, the next tap is not
       // Throttled or busy: it may be counted already, so that the next tap is the same click.
       if (SAY[word]) like.click = null;
     }

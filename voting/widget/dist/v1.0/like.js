@@ -17,6 +17,9 @@ paused: '投票已暂停',
 offline: '网络不通，稍后自动重试',
 dropped: '网络不通，请重新点赞',
 busy: '服务繁忙，请稍后再试',
+refused: '本次点赞未被接受',
+challenge: '验证未完成，请再点一次',
+'bad-token': '设备凭证已失效，请再点一次',
 };
 const file = (name) => new URL('../v1.0/' + name, source).href;
 const memory = {};
@@ -64,7 +67,7 @@ const loadWork = () =>
 work ||
 (work = new Promise((done, fail) => {
 const script = make(document.head, 'script', {
-integrity: 'sha256-10eGe2FsaMqEsxnikZB1YQ7TWtb+BoJ2C7fL0Irj9aM=',
+integrity: 'sha256-Sl6bSlkf5IK0LQjrQuBbrhADFCUwfnd9y49aLhoTy/4=',
 crossorigin: '',
 src: file('like-work.js'),
 });
@@ -128,7 +131,8 @@ this.shown = Date.now();
 async readCounts() {
 const { counts, view } = await this.read('counts');
 this.counts = counts;
-this.view = this.view || view;
+this.view = this.newer || view;
+this.newer = view;
 }
 async readLiked() {
 const token = !this.knowsLiked && tokens()[this.key];
@@ -142,7 +146,10 @@ this.knowsLiked = true;
 }
 forget(token) {
 if (tokens()[this.key] === token) keep(this.key, null);
-this.view = null;
+this.dropView();
+}
+dropView() {
+this.view = this.newer = undefined;
 }
 // The device's token, made on first need; one request however many cards want it.
 token() {
@@ -166,7 +173,7 @@ if (!this.proving && tokens()[this.key] === token) {
 const done = () => (this.proving = this.working = null);
 this.proving = loadWork()
 .then((solve) => solve(this, token, challenge))
-.then((better) => keep(this.key, better || token));
+.then((better) => better && tokens()[this.key] === token && keep(this.key, better));
 this.proving.then(done, done);
 }
 return this.proving;
@@ -229,6 +236,7 @@ if (word !== 'closed') like.timer = setTimeout(() => this.clear(like), SLOW_MS);
 } else {
 like.timer = setTimeout(() => this.clear(like), 6e3);
 }
+if (word === 'refused') this.dropView();
 if (SAY[word]) like.click = null;
 }
 clear(like) {
