@@ -251,9 +251,6 @@ def _judge(
     factors = cells.capacities(campaign, day, per_network)
     largest = sorted(factors.items(), key=lambda item: -item[1])[:CELLS_MAX]
     return (
-        {
-            cell: CELL.pack(mark.weight_millinats, mark.agent_class)
-            for cell, mark in loudest
-        },
+        {cell: CELL.pack(mark.weight_millinats, mark.agent_class) for cell, mark in loudest},
         {network: bytes((factor,)) for network, factor in largest},
     )

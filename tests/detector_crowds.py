@@ -114,7 +114,9 @@ class Crowd:
             **self.newcomers(votes, 0.7),
         )
 
-    def employer_burst(self, candidate, votes, *, addresses=2, minutes=45, at_hour=11):
+    def employer_burst(
+        self, candidate, votes, *, addresses=2, minutes=45, at_hour=11, network_class=CAMPUS
+    ):
         """Company phones of five models, quick, with fresh tokens, out of a few addresses."""
         model = 32 + self.rng.choice(
             self.rng.choice(MODELS, 5, replace=False), votes, p=(0.4, 0.25, 0.15, 0.1, 0.1)
@@ -125,7 +127,7 @@ class Crowd:
             "employer",
             votes,
             candidate=candidate,
-            network_class=CAMPUS,
+            network_class=network_class,
             network=(10 << 40) + (candidate << 20) + self.rng.integers(0, addresses, votes),
             network_wide=(10 << 24) + candidate,
             asn=9_999,

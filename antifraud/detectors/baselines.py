@@ -26,6 +26,10 @@ Ints = NDArray[np.int64]
 SHRINK_VOTES = 500.0
 """A class of which fewer votes are known than this is judged mostly by the mix of all classes."""
 
+CLASS_LEAST_SHARE = 0.03
+"""Of all votes: a class with fewer has no mix of its own. Where hardly anybody is, a few stuffers
+are most of who is there."""
+
 STACKS_MAX = 512
 """So many TLS hashes are told apart, the most common ones; the rest counts as one rare stack."""
 
@@ -187,8 +191,15 @@ def _mix(counted: Breakdown, column: str, buckets: int, place: Ints, *, known_fr
     # What comes out of rented servers is stuffing for the most part: people there are colleagues
     # behind their company's proxy, and look like everybody.
     counts[NetworkClass.DATACENTRE] = 0
+    counts[few_votes(counts.sum(axis=(1, 2)))] = 0
     everybody = middle_share(counts.sum(axis=0))
     return np.stack([_shrunk(counts[one], everybody) for one in range(CLASSES)])
+
+
+def few_votes(of_class: Floats) -> NDArray[np.bool_]:
+    """Which classes have too few votes for a mix of their own."""
+    few: NDArray[np.bool_] = of_class < CLASS_LEAST_SHARE * of_class.sum()
+    return few
 
 
 def _shrunk(counts: Floats, everybody: Floats) -> Floats:

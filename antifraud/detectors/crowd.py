@@ -105,14 +105,20 @@ class Crowd:
         self.addresses = addresses
         cls = np.bincount(votes.cls, minlength=CLASSES).astype(np.float64)
         self.agent = mixture(baselines.agent, cls)
-        dwell = np.bincount(votes.d, minlength=DWELL_BUCKETS).astype(np.float64)
-        lead = np.bincount(votes.a, minlength=AGE_BUCKETS).astype(np.float64)
-        usual_dwell = mixture(baselines.dwell, cls)
-        self.dwell = usual_dwell.copy()
-        self.dwell[1:] = own_shares(usual_dwell[1:], dwell[1:], DWELL_KERNEL)
+        self.usual_dwell = mixture(baselines.dwell, cls)
         self.usual_age = mixture(baselines.age, cls)
-        self.age = self.usual_age.copy()
-        self.age[1:] = own_shares(self.usual_age[1:], lead[1:], LEAD_KERNEL)
+
+    def dwell(self, counts: Floats) -> Floats:
+        """Shares of dwell to expect where those of the crowd that are known have these counts."""
+        shares = self.usual_dwell.copy()
+        shares[1:] = own_shares(shares[1:], counts[1:], DWELL_KERNEL)
+        return shares
+
+    def age(self, counts: Floats) -> Floats:
+        """The same of leads."""
+        shares = self.usual_age.copy()
+        shares[1:] = own_shares(shares[1:], counts[1:], LEAD_KERNEL)
+        return shares
 
     def old_ratios(self, votes: Votes, part: Floats) -> tuple[float, float]:
         """How many times more often than usual two old tokens have the same lead, and the same

@@ -6,7 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antifraud.capacity import CAPACITIES, LEARNED_MAX
-from antifraud.detectors.baselines import SHRINK_VOTES, STACK_SHRINK_VOTES, Baselines, Floats
+from antifraud.detectors.baselines import (
+    SHRINK_VOTES,
+    STACK_SHRINK_VOTES,
+    Baselines,
+    Floats,
+    few_votes,
+)
 from antifraud.detectors.buckets import AGE_BUCKETS, AGENTS, CLASSES, DWELL_BUCKETS
 from antifraud.detectors.evidence import AGENT_RATIO, DWELL_MISFIT
 from antifraud.detectors.mix import Counts, judge_mix
@@ -90,6 +96,7 @@ def _shares(counts: Floats, *, known_from: int) -> Floats:
     known[:, :known_from] = 0
     # As in baselines.py: what comes out of rented servers says nothing about people.
     known[NetworkClass.DATACENTRE] = 0
+    known[few_votes(known.sum(axis=1))] = 0
     everybody = known.sum(axis=0) + 1e-6
     mixed = known + SHRINK_VOTES * everybody / everybody.sum()
     shares: Floats = mixed / mixed.sum(axis=1, keepdims=True)

@@ -1,11 +1,11 @@
 """Lockstep: votes for one candidate that agree in more facts than chance allows, from wherever they
 come.
 
-Cells are (candidate, two or three facts): phone model, dwell, lead of the token, TLS stack, over
+Cells are (candidate, one or two facts): phone model, dwell, lead of the token, TLS stack, over
 all hours and within single ones. How many votes a cell should have follows from the candidate's
 votes and from what people are like, with the candidate's own crowd allowed for: a hurried or a new
 crowd has more quick taps and fresh tokens, spread as people's are. A cell with six times its share
-and 20 nats of surprise is a seed; `sightings.part` then finds all that belongs to it.
+and 20 nats of surprise is a sighting; `parting` then finds all that belongs to its source.
 """
 
 from collections.abc import Iterator
@@ -21,11 +21,14 @@ from antifraud.detectors.sightings import Sighting, whole
 
 RATIO = 6.0
 """Times the expected votes."""
+RATIO_OF_SMOOTH = 3.0
+"""The same of cells of dwell and lead alone, whose expectation has the candidate's own crowd in it,
+smoothed as people spread: people come to 1.4 times that at most, a machine that is nearly all of a
+candidate's votes to three and more."""
 SURPRISE = 20.0
 """Nats: with a million cells looked at, chance gives one such in e^20 / 1e6 = 485 runs."""
 LEAST_IN_CELL = 10
 SHAPES = (
-    ("u", "d", "a"),
     ("d", "a"),
     ("u", "d"),
     ("u", "a"),
@@ -121,7 +124,8 @@ def _unusual(
     if "s" in cells:
         cells["stack"] = expected.baselines.stack_index(cells.pop("s"))
         facts = ["stack" if fact == "s" else fact for fact in facts]
-    for place in np.flatnonzero((n > RATIO * mu) & (nats > SURPRISE)).tolist():
+    ratio = RATIO_OF_SMOOTH if set(shape) <= {"d", "a"} and "d" in shape else RATIO
+    for place in np.flatnonzero((n > ratio * mu) & (nats > SURPRISE)).tolist():
         yield Sighting(
             "lockstep",
             int(cells["c"][place]),

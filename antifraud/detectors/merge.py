@@ -98,12 +98,13 @@ def _cases(
 def speaks(evidence: Evidence, votes: int) -> bool:
     """Whether so many votes are worth a flag.
 
-    Alike phones alone are every company with phones of its own, and every shop; an even rhythm
-    alone is nothing, nor is a rented server. What else stands alone must be more than a handful:
-    among a campaign's thousands of small crowds some are odd by chance.
+    Alike phones alone are every company with phones of its own, and every shop; with a rented
+    server, a company behind a proxy in the cloud. An even rhythm alone is nothing. What else stands
+    alone must be more than a handful: among a campaign's thousands of small crowds some are odd by
+    chance.
     """
     if len(evidence.kinds) >= 2:
-        return evidence.kinds.keys() != {"pace", "network"}
+        return evidence.kinds.keys() not in ({"pace", "network"}, {"client", "network"})
     return votes >= LEAST_ALONE and bool(evidence.kinds.keys() - {"client", "pace", "network"})
 
 

@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antifraud.detectors.baselines import Floats, Ints
-from antifraud.detectors.buckets import AGENTS, FRESH_BUCKETS, weighed
+from antifraud.detectors.buckets import AGE_BUCKETS, AGENTS, DWELL_BUCKETS, FRESH_BUCKETS, weighed
 from antifraud.detectors.crowd import Addresses, Crowd
 from antifraud.detectors.sightings import NETWORKS, Votes
 
 ROUNDS = 10
-SETTLED = 0.01
-"""When no vote's chance moves by more, it is done."""
+SETTLED = 0.02
+_MOVING = 5e-4
+"""When fewer of the votes than this have a chance that moved by more than SETTLED, it is done."""
 _OUT = 1e-4
 """Votes below this after the first rounds are the crowd's for good: 3 of 4 need no more looking."""
 _FIRST_ROUNDS = 2
@@ -40,9 +41,9 @@ def part(votes: Votes, crowd: Crowd, start: Floats) -> Floats:
         if chance.sum() < 1:
             break
         updated = facts.chance(chance)
-        moved = float(np.abs(updated - chance).max())
+        moved = np.abs(updated - chance) > SETTLED
         chance = updated
-        if moved < SETTLED:
+        if moved.mean() < _MOVING:
             break
         if number + 1 == _FIRST_ROUNDS:
             left = chance > _OUT
@@ -59,7 +60,7 @@ class _Facts:
     logarithm of how likely each is for the crowd."""
 
     _OF_A_VOTE = ("u", "d", "a", "stack", "hour", "issue", "known_u", "known_d", "known_stack",
-                  "old", "crowd_u", "crowd_d", "crowd_a", "crowd_stack", "crowd_issue")  # fmt: skip
+                  "old", "crowd_u", "crowd_stack", "crowd_issue")  # fmt: skip
 
     def __init__(self, votes: Votes, crowd: Crowd) -> None:
         self.size = len(votes)
@@ -67,12 +68,11 @@ class _Facts:
         self.known_u, self.known_d = votes.u > 0, votes.d > 0
         self.known_stack, self.old = votes.stack >= 0, votes.a >= FRESH_BUCKETS
         self.agent_shares = crowd.agent
-        self.dwell_shares = crowd.dwell / crowd.dwell.sum()
-        self.age_shares = crowd.age / crowd.age.sum()
+        self.crowd = crowd
+        self.dropped_of_dwell = np.zeros(DWELL_BUCKETS)
+        self.dropped_of_age = np.zeros(AGE_BUCKETS)
         self.stack_of_agent = crowd.baselines.stack
         self.crowd_u = np.log(crowd.agent)[self.u]
-        self.crowd_d = np.log(crowd.dwell)[self.d]
-        self.crowd_a = np.log(crowd.age)[self.a]
         self.crowd_stack = np.log(crowd.baselines.stack[self.u, self.stack])
         hours, self.hour = np.unique(votes.vh, return_inverse=True)
         self.hour_shares = np.bincount(self.hour, minlength=len(hours)) / max(len(votes), 1)
@@ -88,6 +88,8 @@ class _Facts:
         """These are the crowd's; their hours and networks go on counting as its."""
         for network in self.networks:
             network.drop(rows)
+        self.dropped_of_dwell += np.bincount(self.d[rows], minlength=DWELL_BUCKETS)
+        self.dropped_of_age += np.bincount(self.a[rows], minlength=AGE_BUCKETS)
         self.dropped_of_hour += np.bincount(self.hour[rows], minlength=len(self.dropped_of_hour))
         for name in self._OF_A_VOTE:
             setattr(self, name, getattr(self, name)[~rows])
@@ -106,10 +108,13 @@ class _Facts:
             if float((chance * gain).sum()) > LEAST_GAIN * total:
                 np.add(odds, gain, out=odds)
 
-        add(_log_share(self.a, chance, self.age_shares), self.crowd_a)
+        # The crowd's own hurry is that of the votes that are left to it.
+        dwell = self.crowd.dwell(weighed(self.d, rest, DWELL_BUCKETS) + self.dropped_of_dwell)
+        age = self.crowd.age(weighed(self.a, rest, AGE_BUCKETS) + self.dropped_of_age)
+        add(_log_share(self.a, chance, age / age.sum()), np.log(age)[self.a])
         for column, known, shares, crowds in (
             (self.u, self.known_u, self.agent_shares, self.crowd_u),
-            (self.d, self.known_d, self.dwell_shares, self.crowd_d),
+            (self.d, self.known_d, dwell / dwell.sum(), np.log(dwell)[self.d]),
             (self.issue, self.old, self.issue_shares, self.crowd_issue),
         ):
             add(_log_share(column, chance * known, shares), crowds, known)
@@ -202,5 +207,5 @@ def pure(chance: Floats) -> NDArray[np.bool_]:
 SURE = 0.9
 """A vote less sure than this stays the crowd's, however sure the others are."""
 
-HONEST_SHARE_MAX = 0.003
+HONEST_SHARE_MAX = 0.002
 """Of the votes of a flag, by what the two components say."""

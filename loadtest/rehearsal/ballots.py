@@ -169,6 +169,14 @@ def stream(seed: int, part: str) -> np.random.Generator:
     )
 
 
+def calculator() -> duckdb.DuckDBPyConnection:
+    """A DuckDB in memory, on one core, that leaves stdout to the report: its progress bar would go
+    there, whatever stdout is."""
+    connection = duckdb.connect(config={"threads": 1})
+    connection.execute("SET enable_progress_bar = false")
+    return connection
+
+
 def register(
     connection: duckdb.DuckDBPyConnection, name: str, columns: Mapping[str, Array]
 ) -> None:
@@ -189,8 +197,7 @@ def write_parquet(ballots: Ballots, path: Path) -> None:
         name: np.array([getattr(each, name) for each in ballots.labels], dtype=object)
         for name in ("source", "camouflage", "duration")
     }
-    with duckdb.connect() as connection:
-        connection.execute("SET enable_progress_bar = false")
+    with calculator() as connection:
         register(
             connection,
             "crowd",
@@ -216,8 +223,7 @@ def read_parquet(path: Path) -> Ballots:
     """
     if not path.is_file():
         raise BadCrowd(f"{path}: no such file")
-    with duckdb.connect() as connection:
-        connection.execute("SET enable_progress_bar = false")
+    with calculator() as connection:
         try:
             shape = connection.execute("DESCRIBE SELECT * FROM read_parquet($1)", [str(path)])
             there = {str(row[0]): str(row[1]) for row in shape.fetchall()}

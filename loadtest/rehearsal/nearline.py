@@ -12,12 +12,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import duckdb
 import numpy as np
 
 from antifraud.detectors import Baselines, detect
 from antifraud.flags import Flag
-from loadtest.rehearsal.ballots import ZONE_SECONDS, Array, Ballots, register
+from loadtest.rehearsal.ballots import ZONE_SECONDS, Array, Ballots, calculator, register
 from loadtest.rehearsal.judging import Judged
 
 _MINUTE_US = 60_000_000
@@ -58,7 +57,7 @@ def pass_over(ballots: Ballots, judged: Judged, *, ends_us: int | None = None) -
     votes = np.flatnonzero(judged.is_vote)
     if not len(votes):
         return findings
-    with duckdb.connect(config={"threads": 1}) as db:
+    with calculator() as db:
         # Under another name than any rule uses: each pass sees its window of it as `votes`.
         register(db, "whole", _as_rows(ballots, judged, votes))
         at_us = ballots["at_us"][votes]
@@ -86,7 +85,7 @@ def learn_of_day(
     ballots: Ballots, judged: Judged, votes: Array, known: Baselines | None
 ) -> Baselines:
     """What was usual in these votes of one day, those left out that a pass over them flags."""
-    with duckdb.connect(config={"threads": 1}) as db:
+    with calculator() as db:
         register(db, "votes", _as_rows(ballots, judged, votes))
         return detect(db, baselines=known).baselines
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from antifraud.detectors import detect
-from tests.detector_crowds import CAMPUS, HOME, honest
+from tests.detector_crowds import CAMPUS, DATACENTRE, HOME, honest
 
 
 @pytest.fixture(scope="module")
@@ -70,3 +70,10 @@ def test_an_evening_on_television_is_no_minting_of_tokens():
     )
     db, _ = crowd.database()
     assert not any(flag.automatic for flag in detect(db).flags)
+
+
+def test_a_company_behind_a_proxy_in_the_cloud_is_left_alone():
+    crowd = honest(11, votes=30_000)
+    crowd.employer_burst(140, 400, network_class=DATACENTRE)
+    db, _ = crowd.database()
+    assert detect(db).flags == ()

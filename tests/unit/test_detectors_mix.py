@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from antifraud.detectors.baselines import Breakdown, middle_share
+from antifraud.detectors.baselines import Breakdown, breakdowns, learn, middle_share
 from antifraud.detectors.buckets import (
     AGE_BUCKETS,
     DWELL_BUCKETS,
@@ -193,3 +193,15 @@ def test_a_class_that_is_hardly_known_is_taken_for_all(usual):
     """No vote of an unknown class in that crowd: its mix is everybody's."""
     assert np.allclose(usual.agent[0], usual.agent[5])
     assert not np.allclose(usual.agent[0], usual.agent[MOBILE])
+
+
+def test_stuffers_do_not_make_an_empty_class_their_own():
+    """Nobody is in the class of unknown networks but a script: what is usual there stays what is
+    usual elsewhere."""
+    crowd = Crowd(32).add("crowd", 40_000)
+    for candidate in range(20, 40):
+        crowd.script(50, candidate, network_class=0)
+    db, _ = crowd.database()
+    see(db)
+    assert learn(breakdowns(db)).agent[0, 40] < 0.05
+    forget(db)

@@ -178,6 +178,14 @@ def test_unknown_everywhere_marks_nothing():
     assert cells.flagged(CAMPAIGN, DAY, START_US + MINUTE_US) == {}
 
 
+def test_a_script_that_came_first_does_not_make_a_company_odd():
+    """Slow stuffing out of unknown networks all hour, and then a company of that class votes."""
+    crowd = busy_hour()
+    crowd.script(600, 12, network_class=0, minutes=59, at_hour=0)
+    crowd.employer_burst(55, 400, minutes=10, at_hour=0.7, network_class=0)
+    assert {candidate for _, candidate, _ in watch(LiveCells(), crowd)} <= {12}
+
+
 def test_an_unknown_network_is_no_cell():
     crowd = busy_hour().single_address(1_000, 55, network=0, network_wide=0, minutes=5, at_hour=0.2)
     assert watch(LiveCells(), crowd) == []

@@ -15,6 +15,7 @@ from loadtest.rehearsal.ballots import (
     LABELS,
     BadCrowd,
     Label,
+    calculator,
     make_ballots,
     read_parquet,
     together,
@@ -275,6 +276,12 @@ def test_a_bad_file_is_told_by_its_column_and_its_problem(drawn, tmp_path, selec
     rewrite(whole, path, select)
     with pytest.raises(BadCrowd, match=f"column {column}.*{what}"):
         read_parquet(path)
+
+
+def test_the_calculator_leaves_stdout_to_the_report():
+    with calculator() as connection:
+        shown = connection.execute("SELECT current_setting('enable_progress_bar')").fetchone()
+    assert shown == (False,)
 
 
 def test_a_file_that_is_none_or_empty_or_no_parquet_is_told(drawn, tmp_path):
