@@ -115,6 +115,7 @@ class Desk:
                 "preserve_insertion_order": False,
             }
         )
+        self._db.execute("SET enable_progress_bar = false")  # it would go to stdout
         self._db.execute(_TABLE.format(name="young"))
         self._young = 0
         self._young_first_us = 0
