@@ -127,9 +127,9 @@ def _memory_by_part(service: Service) -> dict[str, float]:
 
 
 def _largest_hash(store: redis.Redis) -> tuple[bytes, int]:
-    lengths = {key: int(store.hlen(key)) for key in store.scan_iter(_type="hash")}
-    key = max(lengths, key=lambda key: lengths[key])
-    return key, lengths[key]
+    """The one that takes the most memory, and its fields."""
+    key = max(store.scan_iter(_type="hash"), key=lambda key: _memory_usage(store, key))
+    return key, int(store.hlen(key))
 
 
 def _memory_usage(store: redis.Redis, key: bytes) -> int:
