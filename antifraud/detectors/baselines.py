@@ -196,9 +196,9 @@ def _mix(counted: Breakdown, column: str, buckets: int, place: Ints, *, known_fr
     return np.stack([_shrunk(counts[one], everybody) for one in range(CLASSES)])
 
 
-def few_votes(of_class: Floats) -> NDArray[np.bool_]:
+def few_votes(of_class: Floats, least_share: float = CLASS_LEAST_SHARE) -> NDArray[np.bool_]:
     """Which classes have too few votes for a mix of their own."""
-    few: NDArray[np.bool_] = of_class < CLASS_LEAST_SHARE * of_class.sum()
+    few: NDArray[np.bool_] = of_class < least_share * of_class.sum()
     return few
 
 

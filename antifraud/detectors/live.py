@@ -2,8 +2,8 @@
 
 A cell is one network and one candidate. `watch` adds every vote that it reads from the journal and
 asks every few seconds which cells look stuffed and which shared networks have proved large; the
-store's function only reads the answers. The evidence and its thresholds are those of the near-line
-bursts.
+store's function only reads the answers. The evidence is that of the near-line bursts, and so are the
+thresholds but for one.
 
 Memory is bounded whatever comes: at most `votes_max` votes are kept, so that in a surge the window
 becomes shorter (at 25,000 votes a second and the default, 40 s: a cell of one vote a second still
@@ -24,7 +24,6 @@ from antifraud.detectors.baselines import Baselines, Ints
 from antifraud.detectors.buckets import FRESH_BUCKETS, dwell_bucket, lead_bucket
 from antifraud.detectors.bursts import OPENS_AT, expected, surprise
 from antifraud.detectors.evidence import (
-    AGE_MISFIT,
     AGENT_RATIO,
     DATACENTRE_SHARE,
     DWELL_MISFIT,
@@ -74,6 +73,9 @@ ONE_KIND_MILLINATS = 6_600
 TWO_KINDS_MILLINATS = 9_600
 """5,000: held, and released after 20 hours unless the near-line pass finds the same."""
 
+LIVE_AGE_MISFIT = 1.2
+"""Above the near-line threshold: the first forty of a campus have all just followed one link, and
+come to 0.9."""
 LEARNED_LEAST_VOTES = 2_000
 """Votes outside busy cells after which what is learned from them is taken for usual."""
 LEAST_LIVE_VOTES = 12
@@ -365,7 +367,7 @@ class LiveCells:
 
 
 def evidence_in(counts: Counts, mix: Mix) -> Ints:
-    """How many kinds of evidence there are in each cell; the thresholds are the near-line ones."""
+    """How many kinds of evidence there are in each cell."""
 
     def misfit(
         figure: NDArray[np.float64], threshold: float, known: NDArray[np.float64]
@@ -378,7 +380,7 @@ def evidence_in(counts: Counts, mix: Mix) -> Ints:
     fresh = counts.age[:, :FRESH_BUCKETS].sum(axis=1)
     dwells = counts.dwell[:, 1:].sum(axis=1)
     dwell = misfit(mix.dwell_misfit, DWELL_MISFIT, dwells).astype(np.int64)
-    behaviour = dwell + misfit(mix.age_misfit, AGE_MISFIT, fresh)
+    behaviour = dwell + misfit(mix.age_misfit, LIVE_AGE_MISFIT, fresh)
     client = (mix.agent_ratio > AGENT_RATIO) & (agents >= LEAST_VOTES)
     client |= misfit(mix.stack_misfit, STACK_MISFIT, stacks)
     rented = counts.cls[:, NetworkClass.DATACENTRE] > DATACENTRE_SHARE * mix.votes

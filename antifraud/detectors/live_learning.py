@@ -25,6 +25,11 @@ _STACKS_MAX = 255
 """TLS stacks told apart; the rest counts as one rare stack."""
 
 
+LEARNED_LEAST_SHARE = 0.1
+"""As baselines.CLASS_LEAST_SHARE, and more careful: here no other candidates' votes tell what of a
+class is one stuffer's, and at night there are few of anything."""
+
+
 class Usual:
     """The mix of the votes outside busy cells, added up as they come."""
 
@@ -96,7 +101,7 @@ def _shares(counts: Floats, *, known_from: int) -> Floats:
     known[:, :known_from] = 0
     # As in baselines.py: what comes out of rented servers says nothing about people.
     known[NetworkClass.DATACENTRE] = 0
-    known[few_votes(known.sum(axis=1))] = 0
+    known[few_votes(known.sum(axis=1), LEARNED_LEAST_SHARE)] = 0
     everybody = known.sum(axis=0) + 1e-6
     mixed = known + SHRINK_VOTES * everybody / everybody.sum()
     shares: Floats = mixed / mixed.sum(axis=1, keepdims=True)
