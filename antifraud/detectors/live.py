@@ -2,8 +2,8 @@
 
 A cell is one network and one candidate. `watch` adds every vote that it reads from the journal and
 asks every few seconds which cells look stuffed and which shared networks have proved large; the
-store's function only reads the answers. The evidence is that of the near-line bursts, and so are the
-thresholds but for one.
+store's function only reads the answers. The evidence is that of the near-line bursts, and so are
+the thresholds but for one.
 
 Memory is bounded whatever comes: at most `votes_max` votes are kept, so that in a surge the window
 becomes shorter (at 25,000 votes a second and the default, 40 s: a cell of one vote a second still
