@@ -13,6 +13,7 @@ votes. Whoever calls brings the time along.
     signals     Signals: the facts about one request that the edge knows
     heuristics  the table of signals and weights
     screen      Signals -> Verdict (partial: the store adds what only the store knows)
+    base64url   how what we sign is written, and read strictly
     detectors/  near-line: many votes at once -> Sightings -> Flags; live.py while they come
     flags       Flag: what a detector claims, with evidence
 """

@@ -38,7 +38,6 @@ system's clock once more when it checks (it must agree with `now` to a second).
 """
 
 import base64
-import binascii
 import enum
 import hashlib
 import hmac
@@ -51,6 +50,7 @@ from typing import Any, NamedTuple
 
 import altcha
 
+from antifraud import base64url
 from antifraud.user_agents import FIRST_MODEL
 
 BASE_BITS = 16
@@ -83,7 +83,6 @@ _BOUND = struct.Struct(">12sQBBB")
 _TICKET = struct.Struct(">BHIB")
 _TICKET_MAC_SIZE = 13
 _TICKET_LENGTH = 28
-_FROM_URL = bytes.maketrans(b"-_+/", b"+/!!")
 
 
 def difficulty(load: float, most_bits: int = MOST_BITS) -> int:
@@ -238,15 +237,14 @@ class Challenges:
         at_ms = int(now * 1000)
         body = _TICKET.pack(key_id, at_ms >> 32, at_ms & 0xFFFFFFFF, slow_wait_seconds(bits))
         mac = self._secrets[key_id].ticket_mac(body, device_id, prefix)
-        return base64.urlsafe_b64encode(body + mac).decode()
+        return base64url.encode(body + mac)
 
     def check_ticket(self, ticket: str, device_id: bytes, prefix: bytes, now: float) -> Checked:
         """What a ticket is worth now."""
         if len(ticket) != _TICKET_LENGTH:
             return Checked(Finding.MALFORMED)
-        try:
-            raw = binascii.a2b_base64(ticket.encode("ascii").translate(_FROM_URL), strict_mode=True)
-        except ValueError:
+        raw = base64url.decode(ticket)
+        if raw is None:
             return Checked(Finding.MALFORMED)
         body = raw[: _TICKET.size]
         key_id, high, low, wait_seconds = _TICKET.unpack(body)

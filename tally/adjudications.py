@@ -5,10 +5,8 @@ doubt sends again: after a crash between the commit of a decision and its call, 
 or when two of us are at work.
 """
 
-import hashlib
 import struct
 from collections.abc import Awaitable
-from importlib.resources import files
 from typing import Any, NamedTuple, cast
 
 import asyncpg
@@ -16,6 +14,7 @@ import redis.asyncio as redis
 from redis.exceptions import ClusterDownError, OutOfMemoryError, ReadOnlyError, ResponseError
 
 from tally.store import SQL
+from voting.function_library import read_library
 from voting.journal import ADJUDICATION_LAYOUT, DELTA, Delta, head_key, journal_key, tally_key
 
 _ORDER = struct.Struct(">BBHHII")
@@ -24,14 +23,8 @@ _READ_AT_ONCE = 64
 """Adjudications; each holds a delta per candidate at most."""
 
 
-def _read_library() -> tuple[str, str]:
-    source = (files("voting") / "adjudicate.lua").read_text()
-    version = hashlib.sha256(source.encode()).hexdigest()[:10]
-    return source.replace("@VERSION@", version), f"adjudicate_{version}"
-
-
-LIBRARY, FUNCTION = _read_library()
-"""The function library; its names carry a digest of its text, as the ballot box's do."""
+LIBRARY, _VERSION = read_library("adjudicate")
+FUNCTION = f"adjudicate_{_VERSION}"
 
 
 class AdjudicationError(Exception):

@@ -23,6 +23,8 @@ and beside it:
     networks_file.py the table of networks in force
     network_sources.py  files that one is built from
     receipt.py       a vote's position, enciphered
+    function_library.py  Lua files of the store, each under a name of its version
+    whole_files.py   files that are there whole or not at all
     store_line.py    the vote path's connection to the store
     process.py       how every long-lived process of ours starts, logs and stops
     keys.py          the installation's keys

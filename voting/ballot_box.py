@@ -9,13 +9,11 @@ whose fate their clients do not know: the same click again finds the first answe
 """
 
 import asyncio
-import hashlib
 import struct
 import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from importlib.resources import files
 from typing import Any, NamedTuple
 
 import hiredis
@@ -30,6 +28,7 @@ from antifraud.signals import Signals
 from voting import journal
 from voting.ballot import Ballot, Cast, Outcome, Position
 from voting.campaign import Campaign, CampaignDay
+from voting.function_library import read_library
 from voting.pseudonyms import Pseudonyms
 from voting.receipt import Receipts
 from voting.store_line import StoreDown, StoreLine
@@ -49,15 +48,7 @@ _NO_QUOTA = 0xFFFF
 _OUTCOMES = {outcome.value: outcome for outcome in Outcome} | {_AGAIN: Outcome.COUNTED}
 
 
-def _read_library() -> tuple[str, str]:
-    source = (files("voting") / "ballot_box.lua").read_text()
-    version = hashlib.sha256(source.encode()).hexdigest()[:10]
-    return source.replace("@VERSION@", version), version
-
-
-LIBRARY, _VERSION = _read_library()
-"""The function library. Its names carry a digest of its text, so that edges of two versions can
-work on one store during an upgrade, each with its own."""
+LIBRARY, _VERSION = read_library("ballot_box")
 
 CAST_FUNCTION = f"cast_{_VERSION}"
 SNAPSHOT_FUNCTION = f"snapshot_{_VERSION}"

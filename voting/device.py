@@ -24,8 +24,6 @@ level. Known weakness: a token is a bearer's; who copies it is that device. It s
 how many browsers one person has.
 """
 
-import base64
-import binascii
 import hashlib
 import hmac
 import secrets
@@ -34,6 +32,7 @@ import time
 
 import msgspec
 
+from antifraud import base64url
 from antifraud.signals import LEVEL_BITS, LOW_END, PROVEN
 from voting.campaign import Campaign
 from voting.keys import Keys
@@ -45,7 +44,6 @@ _MAC_SIZE = 16
 _CLOCK_SKEW_SECONDS = 300
 VALID_SECONDS = 180 * 86_400
 """A browser that comes back after half a year is another device: longer than any campaign."""
-_FROM_URL = bytes.maketrans(b"-_+/", b"+/!!")
 
 
 CONFIRMED_AFTER_SECONDS = 86_400
@@ -148,7 +146,7 @@ class Mint:
             token.user_agent_class,
             token.level,
         )
-        return base64.urlsafe_b64encode(body + self._mac(key_id, body)).decode()
+        return base64url.encode(body + self._mac(key_id, body))
 
     def verify(self, token: str, campaign: Campaign, now: float) -> DeviceToken | None:
         """The token's content, or None: not one of ours, or of another campaign."""
@@ -166,11 +164,8 @@ class Mint:
     def _read(self, token: str) -> DeviceToken | None:
         if len(token) != TOKEN_LENGTH:
             return None
-        try:
-            # a2b_base64 would skip foreign characters, which makes many spellings of one token;
-            # strict_mode refuses them.
-            raw = binascii.a2b_base64(token.encode("ascii").translate(_FROM_URL), strict_mode=True)
-        except ValueError:
+        raw = base64url.decode(token)
+        if raw is None:
             return None
         body = raw[: _TOKEN.size]
         layout, key_id, device_id, issued_at, number, network, agent, level = _TOKEN.unpack(body)

@@ -35,8 +35,11 @@ import math
 import os
 import secrets
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from voting.whole_files import written_aside
 
 SIGNS_AFTER_SECONDS = 60
 """From the moment a key was added to the moment it signs."""
@@ -185,24 +188,14 @@ def rotate(path: Path, now: float, *, leaked: bool = False) -> Keys:
     return keys
 
 
-@contextlib.contextmanager
-def _written_aside(path: Path, keys: Keys) -> Iterator[Path]:
-    """A file beside `path` with these keys, whole and on the disk; gone at the end, if it is still
-    there under that name. It has the owner of the file that it may replace."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.unlink(missing_ok=True)  # of a process that was killed here under the same pid
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(keys._text())
-            file.flush()
-            with contextlib.suppress(FileNotFoundError):
-                _keep_owner(descriptor, path.stat())
-            os.fsync(descriptor)
-        yield aside
-    finally:
-        aside.unlink(missing_ok=True)
-        _sync_folder(path.parent)
+def _written_aside(path: Path, keys: Keys) -> AbstractContextManager[Path]:
+    """A file beside `path` with these keys. It has the owner of the file that it may replace."""
+
+    def keep_owner(descriptor: int) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            _keep_owner(descriptor, path.stat())
+
+    return written_aside(path, keys._text().encode(), 0o600, adjust=keep_owner)
 
 
 def _keep_owner(descriptor: int, before: os.stat_result) -> None:
@@ -213,15 +206,6 @@ def _keep_owner(descriptor: int, before: os.stat_result) -> None:
         # that one, could not read what we would leave them.
         if before.st_uid != os.geteuid():
             raise CannotRotate("the key file is another user's: rotate as that one") from None
-
-
-def _sync_folder(folder: Path) -> None:
-    """A name is on the disk only when its folder is."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 import ipaddress
 import json
-import os
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -12,6 +11,7 @@ import typer
 from antifraud import networks as tables
 from antifraud.networks import NetworkClass, NetworkTable, Prefixes, TableError, prefixes_of
 from voting.settings import load_settings
+from voting.whole_files import written_aside
 
 networks = typer.Typer(no_args_is_help=True, help="Tables of networks: whose an address is.")
 
@@ -208,24 +208,10 @@ def _replace(out: Path, packed: bytes) -> int:
 
     A crash at any point leaves the old table or the new one: written aside, fsynced, renamed.
     """
-    aside = out.with_name(f".{out.name}.{os.getpid()}")
-    aside.unlink(missing_ok=True)  # of a process that was killed here under the same pid
     # The edge may run under another user; there is nothing in it that is secret.
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _READABLE_BY_ALL)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(packed)
-            file.flush()
-            os.fsync(file.fileno())
+    with written_aside(out, packed, _READABLE_BY_ALL) as aside:
         tables.read(aside)  # what does not come back from the disk must not replace anything
         aside.rename(out)
-    finally:
-        aside.unlink(missing_ok=True)
-    folder = os.open(out.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
     return len(packed)
 
 

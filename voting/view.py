@@ -18,14 +18,13 @@ key that is not held (retired, or not learnt yet) cannot be told from a made-up 
 nothing, as if none had come, and is held against nobody.
 """
 
-import base64
-import binascii
 import enum
 import hashlib
 import hmac
 import secrets
 import struct
 
+from antifraud import base64url
 from voting.keys import Keys
 from voting.remembered import remember
 
@@ -40,7 +39,6 @@ _KNOWN_MAX = 4_096
 _BODY = struct.Struct(">BBHI7s")
 _MAC_SIZE = 12
 _CLOCK_SKEW_SECONDS = 300
-_FROM_URL = bytes.maketrans(b"-_+/", b"+/!!")
 
 
 class NoView(enum.Enum):
@@ -81,7 +79,7 @@ class Views:
             at_ms & 0xFFFFFFFF,
             secrets.token_bytes(7),
         )
-        return base64.urlsafe_b64encode(body + self._mac(key_id, body, device_id)).decode()
+        return base64url.encode(body + self._mac(key_id, body, device_id))
 
     def shared(self, now: float) -> str:
         """An unbound one for what many read; the same for a second, so that it costs nothing."""
@@ -111,9 +109,8 @@ class Views:
             return NoView.UNKNOWN
         if len(view) != VIEW_LENGTH:
             return NoView.BAD
-        try:
-            raw = binascii.a2b_base64(view.encode("ascii").translate(_FROM_URL), strict_mode=True)
-        except ValueError:
+        raw = base64url.decode(view)
+        if raw is None:
             return NoView.BAD
         body = raw[: _BODY.size]
         key_id, bound, high, low, _ = _BODY.unpack(body)

@@ -660,7 +660,7 @@ def test_a_build_that_cannot_be_written_leaves_nothing_behind(data, monkeypatch,
     def fail(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("voting.network_commands.os.fsync", fail)
+    monkeypatch.setattr("voting.whole_files.os.fsync", fail)
     done = build(*data)
     assert isinstance(done.exception, OSError)
     assert file.read_bytes() == before

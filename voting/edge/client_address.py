@@ -1,4 +1,5 @@
-"""Whose request this is: the client's address, through trusted proxies only.
+"""Whose request this is: the client's address, through trusted proxies only, with the network that
+it is in and the program that sent it.
 
 The walk starts at the socket's peer, which cannot be forged, and goes through X-Forwarded-For
 from right to left for as long as it stands on a trusted proxy. An entry that is no address ends
@@ -13,6 +14,7 @@ from functools import lru_cache
 import structlog
 
 from antifraud.networks import NetworkTable, builtin, is_address, prefixes_of
+from voting.edge.client_facts import Client, client_of
 from voting.edge.sender import Sender
 from voting.pseudonyms import Place
 from voting.settings import Network
@@ -24,7 +26,7 @@ _FORWARDED_CHARACTERS_KEPT_MAX = 512
 
 
 class ClientAddress:
-    """Finds clients' addresses for one set of trusted proxies, and what networks they are in."""
+    """Finds clients for one set of trusted proxies: their addresses, networks and programs."""
 
     def __init__(self, trusted: tuple[Network, ...], table: NetworkTable | None = None) -> None:
         self._trusted = trusted
@@ -43,9 +45,10 @@ class ClientAddress:
         self._place_behind.cache_clear()
         self.on_use()
 
-    def trusts(self, peer: str) -> bool:
-        """Whether the socket's other end is one of the trusted proxies."""
-        return bool(self._trusted) and self._is_trusted(peer)
+    def client(self, sender: Sender) -> Client:
+        """What program the client is. A trusted proxy's word on its TLS is believed."""
+        proxied = bool(self._trusted) and self._is_trusted(sender.peer)
+        return client_of(sender, proxied=proxied)
 
     def place(self, sender: Sender) -> Place:
         """Where the client is."""

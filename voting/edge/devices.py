@@ -19,7 +19,6 @@ from voting.edge.bodies import (
     parse,
     read_body,
 )
-from voting.edge.client_facts import client_of
 from voting.edge.origins import allowed_origin, is_allowed
 from voting.edge.parts import EDGE, Edge
 from voting.edge.sender import Sender, sender_of
@@ -46,7 +45,7 @@ def new_device(edge: Edge, body: bytes, sender: Sender) -> Answer:
         return campaign
     now = time.time()
     place = edge.client_address.place(sender)
-    agent_class = client_of(sender).user_agent_class
+    agent_class = edge.client_address.client(sender).user_agent_class
     issued = edge.issuing.issue(campaign, place, agent_class, now, slow=wanted.slow)
     if issued is None:
         return overloaded(sender.origin)
@@ -168,7 +167,7 @@ async def _solved(edge: Edge, proof: _Proof, sender: Sender) -> Answer:
     """The answer to a solution."""
     wanted, token, now = proof
     place = edge.client_address.place(sender)
-    agent_class = client_of(sender).user_agent_class
+    agent_class = edge.client_address.client(sender).user_agent_class
     checked = edge.issuing.check(wanted.solution, token, place, agent_class, now)
     origin, finding = sender.origin, checked.finding
     if finding is Finding.MALFORMED:

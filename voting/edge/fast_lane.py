@@ -39,7 +39,7 @@ from voting.ballot import Cast
 from voting.edge import protocol
 from voting.edge.answers import Answer, refusal
 from voting.edge.bodies import USUAL_JSON_TYPES
-from voting.edge.client_facts import Client, client_of
+from voting.edge.client_facts import Client
 from voting.edge.counts import counts_answer
 from voting.edge.devices import new_device, proven_device
 from voting.edge.heads import HEAD_END, ChunkedBody, Head, read_head
@@ -225,7 +225,7 @@ class FastLane:
         if route == _LIKE:
             addresses = self.edge.client_address
             place = addresses.place(sender)
-            client = client_of(sender, proxied=addresses.trusts(peer))
+            client = addresses.client(sender)
         known = _Known(
             sender,
             place,

@@ -18,9 +18,10 @@ from antifraud.signals import (
 from voting.ballot import Ballot, Cast, Outcome
 from voting.ballot_box import OnCast
 from voting.campaign import Campaign, Candidate
+from voting.device import DeviceToken
 from voting.edge.answers import Answer, allow, like_answer, overloaded, refusal
 from voting.edge.bodies import CLICK_RULE, decode_like, is_click, read_body
-from voting.edge.client_facts import Client, client_of
+from voting.edge.client_facts import Client
 from voting.edge.known_devices import Device
 from voting.edge.origins import allowed_origin, is_allowed
 from voting.edge.parts import EDGE, Edge
@@ -63,7 +64,7 @@ async def take_like(edge: Edge, request: web.Request) -> Answer | web.Response:
         allow(body.headers, allowed_origin(edge, sender))
         return body
     place = edge.client_address.place(sender)
-    client = client_of(sender, proxied=edge.client_address.trusts(sender.peer))
+    client = edge.client_address.client(sender)
     tap = read_tap(edge, body, sender, place, client)
     if isinstance(tap, Answer):
         return tap
@@ -100,24 +101,23 @@ def read_tap(edge: Edge, body: bytes, sender: Sender, place: Place, client: Clie
     candidate = campaign.by_id.get(like.candidate)
     if candidate is None or candidate.withdrawn:
         return _refuse(edge, sender, "unknown-candidate")
-    if like.view is None:
-        return Tap(campaign, candidate, device, like.click, place, client, origin)
-    seen = edge.views.read(like.view, device.token.device_id, now)
-    dwell = dwell_centiseconds(seen, like.dwell_ms)
-    bad_view = seen is NoView.BAD
+    dwell, bad_view = dwell_of(edge, like.view, device.token, now, told_ms=like.dwell_ms)
     return Tap(campaign, candidate, device, like.click, place, client, origin, dwell, bad_view)
 
 
-def dwell_centiseconds(since_view_seconds: float | NoView, told_ms: float | None) -> int:
-    """How long a card was seen before the tap: what its page says, but no longer than since it got
-    its view, which cannot be forged. At least 1, for 0 means not known: without a view, nothing
-    is."""
-    if isinstance(since_view_seconds, NoView):
-        return 0
-    seconds = since_view_seconds
+def dwell_of(
+    edge: Edge, view: str | None, token: DeviceToken, now: float, *, told_ms: float | None = None
+) -> tuple[int, bool]:
+    """(how long a card was seen before the tap, in centiseconds; whether its view is a bad one).
+
+    What the page says, but no longer than since it got its view, which cannot be forged. At least
+    1, for 0 means not known: without a view, nothing is."""
+    seconds = edge.views.read(view, token.device_id, now) if view else NoView.UNKNOWN
+    if isinstance(seconds, NoView):
+        return 0, seconds is NoView.BAD
     if told_ms is not None and 0 <= told_ms < seconds * 1000:
         seconds = told_ms / 1000
-    return min(max(1, round(seconds * 100)), 0xFFFF)
+    return min(max(1, round(seconds * 100)), 0xFFFF), False
 
 
 def _refuse(edge: Edge, sender: Sender, word: str, detail: str | None = None) -> Answer:

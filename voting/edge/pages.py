@@ -18,30 +18,26 @@ from importlib.resources import files
 from urllib.parse import parse_qsl, urlencode
 
 import jinja2
-import msgspec
 from aiohttp import hdrs, web
 
 from antifraud.challenge import Finding
 from voting.ballot import Outcome
 from voting.campaign import Campaign, Order
-from voting.device import DeviceToken
+from voting.device import VALID_SECONDS, DeviceToken
 from voting.edge.answers import PROBLEMS, headers, problem, word_of
 from voting.edge.bodies import CLICK_RULE, FORM_TYPES, is_click, read_body
 from voting.edge.campaigns import campaign_of, candidate_of
-from voting.edge.client_facts import client_of
 from voting.edge.devices import device_state
 from voting.edge.encoded import shown
-from voting.edge.likes import Tap, cast_tap, dwell_centiseconds
+from voting.edge.likes import Tap, cast_tap, dwell_of
 from voting.edge.origins import is_allowed
 from voting.edge.parts import EDGE, Edge
 from voting.edge.sender import sender_of
 from voting.pseudonyms import Place
 from voting.store_line import StoreDown
-from voting.view import NoView
 
 DEMO_CAMPAIGN = "demo"
 _COOKIE = "dianzan-device"
-_COOKIE_SECONDS = 180 * 86_400
 _SAID = {"counted": "点赞成功，感谢您的支持", "repeated": "今日已点赞"} | {
     word: title for word, (_, title) in PROBLEMS.items()
 }
@@ -136,7 +132,7 @@ async def post_card(request: web.Request) -> web.Response:
         return problem("malformed", detail=CLICK_RULE)
     now = time.time()
     place = edge.client_address.place(sender)
-    client = client_of(sender, proxied=edge.client_address.trusts(sender.peer))
+    client = edge.client_address.client(sender)
     kept = request.cookies.get(_COOKIE, "")
     held = _device_of(edge, campaign, place, kept, fields, now)
     device = edge.known_devices.find(held, campaign, now)
@@ -153,11 +149,8 @@ async def post_card(request: web.Request) -> web.Response:
         held, _ = edge.issuing.prove(device.token, now, slow=True)
         device = edge.known_devices.find(held, campaign, now)
         assert device is not None
-    tap = Tap(campaign, candidate, device, click, place, client)
-    if view := fields.get("view"):
-        seen = edge.views.read(view, device.token.device_id, now)
-        dwell = dwell_centiseconds(seen, None)
-        tap = msgspec.structs.replace(tap, dwell_centiseconds=dwell, bad_view=seen is NoView.BAD)
+    dwell, bad_view = dwell_of(edge, fields.get("view"), device.token, now)
+    tap = Tap(campaign, candidate, device, click, place, client, None, dwell, bad_view)
     cast = await cast_tap(edge, tap)
     edge.metrics.count(cast)
     if cast.outcome is Outcome.CHALLENGE:
@@ -185,7 +178,7 @@ def _back(
     made[hdrs.LOCATION] = f"{request.path}?{urlencode(said)}"
     # By hand: http.cookies knows Partitioned only from Python 3.14 on. A token is base64url.
     made[hdrs.SET_COOKIE] = (
-        f"{_COOKIE}={held}; Max-Age={_COOKIE_SECONDS}; Path={_cookie_path(campaign)};"
+        f"{_COOKIE}={held}; Max-Age={VALID_SECONDS}; Path={_cookie_path(campaign)};"
         " Secure; HttpOnly; SameSite=None; Partitioned"
     )
     return web.Response(status=303, headers=made)
