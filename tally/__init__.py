@@ -3,6 +3,8 @@
 migrate.py       numbered SQL files -> the database's schema
 flusher.py       journal -> Postgres, exactly once
 rows.py          journal entries -> rows and sums, no I/O
+patience.py      what flusher and watch share: waiting servers out, stopping in time
+serving.py       what their commands share: metrics, logs, exit codes
 store.py         one shard's side of Postgres; every SQL statement of this package is in queries.sql
 watch.py         the detectors' process: tail.py over the journal, near_line.py over Postgres
 cases.py         Sightings that share votes -> flags; case_files.py what staff read of them

@@ -23,7 +23,7 @@ class UnknownFlag(LookupError):
 
 
 @dataclass(frozen=True, slots=True)
-class OneFlag:
+class FlagOfCase:
     """One flag of a case."""
 
     number: int
@@ -83,7 +83,7 @@ class CaseFile:
     """One case, as it stands now."""
 
     campaign: str
-    flags: tuple[OneFlag, ...]
+    flags: tuple[FlagOfCase, ...]
     """The first one gives the case its number; the others continue it."""
     decisions: tuple[TakenDecision, ...]
     """Oldest first."""
@@ -184,9 +184,9 @@ async def _read(
     ]
 
 
-def _flag(number: int, facts: list[Any]) -> OneFlag:
+def _flag(number: int, facts: list[Any]) -> FlagOfCase:
     at, rules, version, kinds, evidence, sentence, score, automatic, votes = facts
-    return OneFlag(
+    return FlagOfCase(
         number,
         at,
         tuple(rules),
@@ -202,7 +202,7 @@ def _flag(number: int, facts: list[Any]) -> OneFlag:
 
 def _case(
     campaign: Campaign,
-    flags: tuple[OneFlag, ...],
+    flags: tuple[FlagOfCase, ...],
     decisions: tuple[TakenDecision, ...],
     states: dict[int, dict[State, int]],
     counted: dict[int, int],

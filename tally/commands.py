@@ -6,7 +6,8 @@ What any command may meet (a server away, a setting that is wrong) is left to `d
 
 import asyncio
 import json
-from typing import Annotated, NoReturn
+from collections.abc import Coroutine
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import asyncpg
 import redis.asyncio as redis
@@ -25,6 +26,8 @@ from tally.tallies import (
 from voting.settings import Settings, load_settings
 
 app = typer.Typer()
+
+_Answer = TypeVar("_Answer")
 
 
 @app.callback()
@@ -52,16 +55,7 @@ def flush(
     from tally import flusher
     from tally.serving import serve
 
-    settings = load_settings()
-    address_of(settings, settings.valkey_url, "DIANZAN_VALKEY_URL")
-    address_of(settings, settings.postgres_dsn, "DIANZAN_POSTGRES_DSN")
-    serve(
-        settings,
-        "flush",
-        lambda child, ready, registry: flusher.flush(settings, child.stop_event, ready, registry),
-        ready_fd=ready_fd,
-        lifeline_fd=lifeline_fd,
-    )
+    serve("flush", flusher.flush, "flusher-failed", ready_fd=ready_fd, lifeline_fd=lifeline_fd)
 
 
 @app.command()
@@ -96,14 +90,10 @@ def tally(
     dsn = address_of(settings, settings.postgres_dsn, "DIANZAN_POSTGRES_DSN")
     valkey_url = address_of(settings, settings.valkey_url, "DIANZAN_VALKEY_URL") if hot else None
     try:
-        found = asyncio.run(_read(dsn, valkey_url, campaign))
-    except UnknownCampaign as why:
-        fail(str(why.args[0]))
+        found = answer_to(_read(dsn, valkey_url, campaign))
     except TallyError as why:
         typer.echo(f"dianzan: {why}", err=True)
         raise typer.Exit(1) from None
-    except asyncpg.UndefinedTableError:
-        fail("the database is not migrated: run `dianzan migrate`")
     typer.echo(json.dumps(found.as_json(), ensure_ascii=False) if json_ else _table(found))
 
 
@@ -132,6 +122,16 @@ def _table(found: Tally) -> str:
             *(f"{id_:<{width}}  {likes:>11,}" for id_, likes in found.counts.items()),
         )
     )
+
+
+def answer_to(question: Coroutine[Any, Any, _Answer]) -> _Answer:
+    """Ask the database; ends the command where it does not know."""
+    try:
+        return asyncio.run(question)
+    except UnknownCampaign as why:
+        fail(str(why.args[0]))
+    except asyncpg.UndefinedTableError:
+        fail("the database is not migrated: run `dianzan migrate`")
 
 
 def address_of(settings: Settings, address: SecretStr | None, variable: str) -> str:

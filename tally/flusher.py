@@ -18,20 +18,26 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
 import asyncpg
 import redis.asyncio as redis
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import ClusterDownError, ReadOnlyError
 
 from tally.housekeeping import rewrite_long_file, unlink_past_days
+from tally.patience import (
+    POSTGRES_AWAY,
+    STANDBY_SECONDS,
+    VALKEY_AWAY,
+    Reach,
+    connect_valkey,
+    ended_in_time,
+    set_within,
+)
 from tally.rows import Batch, Placed
 from tally.store import ShardStore, Watermark
-from voting.journal import ENTRY_FIELD, EntryId, JournalError, journal_key, unpack_entry
+from voting.journal import EntryId, journal_key, read_entry, unwrap_entry
 from voting.settings import Settings
 
 BATCH_VOTES = 4_096
@@ -40,33 +46,11 @@ BATCH_VOTES = 4_096
 _ENTRIES_READ_MAX = 1_024
 """Of one read: bounds the memory that a change from small entries to large ones can cost."""
 
-_STANDBY_SECONDS = 1.0
 _TIDY_SECONDS = 600.0
 _ADVANCE_SECONDS = 1.0
 """How often an idle flusher tells Postgres up to when nothing is missing."""
 _STOP_SECONDS = 5.0
 """For the last flush after a stop."""
-_FIRST_PAUSE_SECONDS = 0.1
-_LONGEST_PAUSE_SECONDS = 5.0
-
-POSTGRES_AWAY = (
-    OSError,
-    TimeoutError,
-    asyncpg.InterfaceError,
-    # A session that the server ended while we were idle: asyncpg stumbles over the message that
-    # it had not asked for.
-    asyncpg.InternalClientError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,  # shuts down, starts up, ended our session
-    asyncpg.InsufficientResourcesError,  # disk full, too many connections
-    asyncpg.TransactionRollbackError,
-    asyncpg.ReadOnlySQLTransactionError,  # a standby: the primary moved
-    asyncpg.PostgresSystemError,
-)
-"""Passes by itself or when somebody mends the server: try again, on a new connection."""
-
-VALKEY_AWAY = (redis.ConnectionError, redis.TimeoutError, ReadOnlyError, ClusterDownError)
-"""The same for the store; a server that still loads is a ConnectionError."""
 
 log = structlog.get_logger()
 
@@ -148,17 +132,17 @@ class Journal:
             pipeline.xrange(self._key, min=start, count=count)
             pipeline.xlen(self._key)
             (seconds, microseconds), found, length = await pipeline.execute()
-        return Read(seconds * 1_000_000 + microseconds, list(map(_unwrap, found)), length)
+        return Read(seconds * 1_000_000 + microseconds, list(map(unwrap_entry, found)), length)
 
     async def last(self) -> tuple[EntryId, bytes] | None:
         found = await self._valkey.xrevrange(self._key, count=1)
-        return _unwrap(found[0]) if found else None
+        return unwrap_entry(found[0]) if found else None
 
     async def walk(self, until: EntryId, window: "RetainedWindow") -> None:
         """Measure all entries up to and with this one."""
         start = "-"
         while found := await self._valkey.xrange(self._key, min=start, max=str(until), count=512):
-            for id_, packed in map(_unwrap, found):
+            for id_, packed in map(unwrap_entry, found):
                 window.add(id_, len(packed))
                 start = f"({id_}"
 
@@ -173,15 +157,6 @@ class Journal:
 
     async def trim_before(self, first_kept: EntryId) -> None:
         await self._valkey.xtrim(self._key, minid=str(first_kept), approximate=False)
-
-
-def _unwrap(found: Any) -> tuple[EntryId, bytes]:
-    stream_id: bytes
-    fields: dict[bytes, bytes]
-    stream_id, fields = found
-    if ENTRY_FIELD not in fields:
-        raise JournalError(f"entry {stream_id.decode()} has no field {ENTRY_FIELD.decode()!r}")
-    return EntryId.parse(stream_id), fields[ENTRY_FIELD]
 
 
 class _Look(NamedTuple):
@@ -246,33 +221,6 @@ class RetainedWindow:
         return EntryId(last_cut.epoch, last_cut.number + 1) if last_cut else None
 
 
-class Reach:
-    """Whether a server answers, said once per change, and how long to wait before the next try."""
-
-    def __init__(self, server: str) -> None:
-        self._server = server
-        self._away = False
-        self.pause_seconds = 0.0
-
-    def lost(self, why: BaseException) -> None:
-        if not self._away:
-            log.warning(f"{self._server}-away", why=_one_line(why))
-        self._away = True
-        self.pause_seconds = min(
-            _LONGEST_PAUSE_SECONDS, max(_FIRST_PAUSE_SECONDS, self.pause_seconds * 2)
-        )
-
-    def found(self) -> None:
-        if self._away:
-            log.info(f"{self._server}-back")
-        self._away = False
-        self.pause_seconds = 0.0
-
-
-def _one_line(why: BaseException) -> str:
-    return " ".join(f"{type(why).__name__}: {why}".split())[:300]
-
-
 class Flusher:
     """One shard's flusher. `run` ends when `stop` is set and what was there is flushed."""
 
@@ -303,13 +251,7 @@ class Flusher:
         self._entries_wanted = 64
 
     async def run(self) -> None:
-        # We try again ourselves; the client's own tries would delay a stop.
-        valkey = redis.Redis.from_url(
-            self._valkey_url,
-            socket_timeout=5,
-            socket_connect_timeout=5,
-            retry=Retry(NoBackoff(), 0),
-        )
+        valkey = connect_valkey(self._valkey_url)
         try:
             while True:
                 try:
@@ -318,7 +260,7 @@ class Flusher:
                 except POSTGRES_AWAY as why:
                     self._postgres.lost(why)
                 # Without Postgres there is nothing that a stop should wait for.
-                if await self._stopped_within(self._postgres.pause_seconds):
+                if await set_within(self._stop, self._postgres.pause_seconds):
                     break
         finally:
             await valkey.aclose()
@@ -336,7 +278,7 @@ class Flusher:
                     break
                 except VALKEY_AWAY as why:
                     self._valkey.lost(why)
-                if await self._stopped_within(self._valkey.pause_seconds):
+                if await set_within(self._stop, self._valkey.pause_seconds):
                     break
             await store.unlock()
             await connection.close(timeout=1)
@@ -355,7 +297,7 @@ class Flusher:
                 log.info("flusher-stands-by", shard=self._shard)
             standing_by = True
             self._say_ready()
-            if await self._stopped_within(_STANDBY_SECONDS):
+            if await set_within(self._stop, STANDBY_SECONDS):
                 return False
         if standing_by:
             log.info("flusher-took-over", shard=self._shard)
@@ -405,7 +347,7 @@ class Flusher:
                 if time.monotonic() - tidied_at >= _TIDY_SECONDS:
                     await journal.tidy(self._rewrite_bytes)
                     tidied_at = time.monotonic()
-                await self._stopped_within(self._flush_every_seconds)
+                await set_within(self._stop, self._flush_every_seconds)
 
     async def _look(self, journal: Journal, after: EntryId) -> "_Look":
         """Read on, and make ready what Postgres is to get."""
@@ -474,15 +416,6 @@ class Flusher:
             self._ready()
             self._ready = None
 
-    async def _stopped_within(self, seconds: float) -> bool:
-        """Pause, or less where a stop comes."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stop.wait()
-        except TimeoutError:
-            pass
-        return self._stop.is_set()
-
 
 async def _both(first: Awaitable[_First], second: Awaitable[_Second]) -> tuple[_First, _Second]:
     """Run both at once to their ends, also where one of them fails: whoever handles that may then
@@ -507,12 +440,7 @@ def take_batch(read: Sequence[tuple[EntryId, bytes]]) -> list[Placed]:
 
 
 def _unpack(read: tuple[EntryId, bytes]) -> Placed:
-    id_, packed = read
-    try:
-        entry = unpack_entry(packed)
-    except (JournalError, ValueError, OverflowError) as why:
-        raise JournalError(f"entry {id_}: {why}") from why
-    return Placed(id_, entry)
+    return Placed(read[0], read_entry(*read))
 
 
 async def flush(
@@ -539,17 +467,7 @@ async def flush(
         retain_bytes=settings.journal_retain_mb << 20,
         rewrite_bytes=settings.store_rewrite_mb << 20,
     )
-    running = asyncio.create_task(flusher.run())
-    stopping = asyncio.create_task(stop.wait())
-    try:
-        await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        # The rest of the journal; a server that hangs must not hold up the stop.
-        await asyncio.wait({running}, timeout=_STOP_SECONDS)
-        if running.done():
-            return await running
+    # What a stop finds in the journal is flushed in this time.
+    if not await ended_in_time(flusher.run(), stop, _STOP_SECONDS):
         # The journal keeps the rest, and the next start goes on.
         log.warning("flusher-stopped-early")
-    finally:
-        for task in (running, stopping):
-            task.cancel()
-        await asyncio.gather(running, stopping, return_exceptions=True)

@@ -1,16 +1,13 @@
 """`dianzan recount`, for `dianzan` to mount."""
 
-import asyncio
 import json
 from pathlib import Path
 from typing import Annotated
 
-import asyncpg
 import typer
 
-from tally.commands import address_of, fail
+from tally.commands import address_of, answer_to, fail
 from tally.recount import RuleSet, read_rules, recount_campaign, write_rules
-from tally.tallies import UnknownCampaign
 from voting.settings import load_settings
 
 app = typer.Typer()
@@ -50,12 +47,7 @@ def recount(
         fail("say --campaign ID and --rules FILE, or --print-rules")
     settings = load_settings()
     dsn = address_of(settings, settings.postgres_dsn, "DIANZAN_POSTGRES_DSN")
-    try:
-        report = asyncio.run(recount_campaign(dsn, campaign, read_rules(rules)))
-    except UnknownCampaign as why:
-        fail(str(why.args[0]))
-    except asyncpg.UndefinedTableError:
-        fail("the database is not migrated: run `dianzan migrate`")
+    report = answer_to(recount_campaign(dsn, campaign, read_rules(rules)))
     if json_:
         typer.echo(json.dumps(report.as_json(), ensure_ascii=False))
     else:

@@ -1,31 +1,34 @@
 """What the long-lived commands of this package have in common: a metrics port, and their end."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import asyncpg
 import structlog
 import typer
 from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
 
-from tally.commands import fail
+from tally.commands import address_of, fail
 from voting import process
 from voting.journal import JournalError
-from voting.settings import Settings
+from voting.settings import Settings, load_settings
 
-Body = Callable[[process.Child, Callable[[], None], CollectorRegistry], Awaitable[None]]
-"""(child, what to call once when it serves, where its metrics go)."""
+Body = Callable[
+    [Settings, asyncio.Event, Callable[[], None], CollectorRegistry], Coroutine[Any, Any, None]
+]
+"""(settings, what is set when it has to stop, what to call once when it serves, where its metrics
+go)."""
 
 
 def serve(
-    settings: Settings,
-    name: str,
-    body: Body,
-    *,
-    ready_fd: int | None,
-    lifeline_fd: int | None,
+    name: str, body: Body, failed: str, *, ready_fd: int | None, lifeline_fd: int | None
 ) -> None:
     """Run one process to its end. Exits with 1 where the journal or the database is not what it
-    should be, with 2 where it cannot run."""
+    should be (`failed` is the log's word for that), with 2 where it cannot run."""
+    settings = load_settings()
+    address_of(settings, settings.valkey_url, "DIANZAN_VALKEY_URL")
+    address_of(settings, settings.postgres_dsn, "DIANZAN_POSTGRES_DSN")
     # A child's is any free port: the supervisor has the one of the settings, and asks us.
     admin_port = settings.admin_port if ready_fd is None else 0
 
@@ -41,7 +44,8 @@ def serve(
             )
         try:
             await body(
-                child,
+                settings,
+                child.stop_event,
                 lambda: child.announce({"admin": f"http://127.0.0.1:{server.server_port}"}),
                 registry,
             )
@@ -60,6 +64,5 @@ def serve(
         )
     except (JournalError, asyncpg.PostgresError) as why:
         # Not to be waited out, and no traceback: the message says which entry and what is wrong.
-        event = {"flush": "flusher-failed"}.get(name, f"{name}-failed")
-        structlog.get_logger().critical(event, why=f"{type(why).__name__}: {why}")
+        structlog.get_logger().critical(failed, why=f"{type(why).__name__}: {why}")
         raise typer.Exit(1) from None

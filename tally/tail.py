@@ -21,14 +21,13 @@ from antifraud.limits import Rate
 from voting.journal import (
     CELL,
     CELLS_MAX,
-    ENTRY_FIELD,
     Entry,
     EntryId,
-    JournalError,
     capacity_key,
     cells_key,
     journal_key,
-    unpack_entry,
+    read_entry,
+    unwrap_entry,
 )
 
 LOOKS_BACK_US = 2 * 3_600 * 1_000_000
@@ -155,9 +154,10 @@ class Tail:
             )
             entries = _entries_of(found)
             together: defaultdict[tuple[int, date], list[Entry]] = defaultdict(list)
-            for id_, fields in entries:
-                entry = _unpack(id_, fields)
-                self._places[shard] = EntryId.parse(id_)
+            for one in entries:
+                place, packed = unwrap_entry(one)
+                entry = read_entry(place, packed)
+                self._places[shard] = place
                 # A first look at a long journal: what is too old says nothing about now.
                 if (
                     isinstance(entry, Entry)
@@ -218,15 +218,6 @@ def _entries_of(found: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
         return [entry for batch in batches for entry in batch]
     ((_, entries),) = found
     return list(entries)
-
-
-def _unpack(id_: bytes, fields: dict[bytes, bytes]) -> Any:
-    if ENTRY_FIELD not in fields:
-        raise JournalError(f"entry {id_.decode()} has no field {ENTRY_FIELD.decode()!r}")
-    try:
-        return unpack_entry(fields[ENTRY_FIELD])
-    except (JournalError, ValueError, OverflowError) as why:
-        raise JournalError(f"entry {id_.decode()}: {why}") from why
 
 
 # In a thread.

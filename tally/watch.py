@@ -27,18 +27,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import asyncpg
-import redis.asyncio as redis
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import OutOfMemoryError
 
 from tally import fingerprints
 from tally.adjudications import AdjudicationError, HotTallies, replay
 from tally.day_files import kept_days
-from tally.flusher import POSTGRES_AWAY, VALKEY_AWAY, Reach
 from tally.holds import WATCH, Action, Decided, OneFlag, decide, release_undecided
+from tally.patience import (
+    POSTGRES_AWAY,
+    STANDBY_SECONDS,
+    VALKEY_AWAY,
+    Reach,
+    connect_valkey,
+    ended_in_time,
+    set_within,
+)
 from tally.store import SQL
 from tally.tail import Cells, KnownCampaign, Tail
 from tally.tallies import SHARDS
@@ -58,7 +63,6 @@ FINGERPRINTS_EVERY_SECONDS = 900.0
 BASELINES_FROM_VOTES = 5_000
 """A day with fewer teaches nothing that could be relied on."""
 _CAMPAIGNS_HOLD_SECONDS = 60.0
-_STANDBY_SECONDS = 1.0
 _STOP_SECONDS = 4.0
 """For a pass that is cut short."""
 _HOLD_REASON = "two independent kinds of evidence"
@@ -180,7 +184,7 @@ class Watch:
                 return
             except POSTGRES_AWAY as why:
                 self._postgres.lost(why)
-            if await _set_within(self._stop, self._postgres.pause_seconds):
+            if await set_within(self._stop, self._postgres.pause_seconds):
                 return
 
     async def _hold_installation(self) -> None:
@@ -206,7 +210,7 @@ class Watch:
                 log.info("watch-stands-by")
             standing_by = True
             self._say_ready()
-            if await _set_within(self._stop, _STANDBY_SECONDS):
+            if await set_within(self._stop, STANDBY_SECONDS):
                 return False
         self._postgres.found()
         if standing_by:
@@ -216,13 +220,7 @@ class Watch:
     async def _live(self, held: asyncpg.Connection) -> None:
         """All lives, until a stop or until one of them ends by an error that waiting does not
         mend; `held` is the connection that holds the lock."""
-        # We try again ourselves; the client's own tries would delay a stop.
-        valkey = redis.Redis.from_url(
-            self._valkey_url,
-            socket_timeout=5,
-            socket_connect_timeout=5,
-            retry=Retry(NoBackoff(), 0),
-        )
+        valkey = connect_valkey(self._valkey_url)
         self._held = held
         self._valkey = valkey
         self._hot = [(HotTallies(valkey, shard), shard) for shard in self._shards]
@@ -258,7 +256,7 @@ class Watch:
             except life.waits_out as why:
                 reach.lost(why)
                 pause = reach.pause_seconds
-            await _set_within(ending, pause)
+            await set_within(ending, pause)
 
     @contextlib.asynccontextmanager
     async def _connected(self) -> AsyncIterator[asyncpg.Connection]:
@@ -526,16 +524,6 @@ async def _days_over(connection: asyncpg.Connection, kept: set[date]) -> list[da
     )
 
 
-async def _set_within(event: asyncio.Event, seconds: float) -> bool:
-    """Pause, or less where the event comes; whether it has come."""
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        pass
-    return event.is_set()
-
-
 def _make_desk(folder: Path) -> "Desk":
     from tally.near_line import Desk
 
@@ -565,16 +553,5 @@ async def watch(
         metrics=WatchMetrics(registry or CollectorRegistry()),
         every_seconds=settings.watch_every_seconds,
     )
-    running = asyncio.create_task(watch_.run())
-    stopping = asyncio.create_task(stop.wait())
-    try:
-        await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        # A server that hangs must not hold up the stop.
-        await asyncio.wait({running}, timeout=_STOP_SECONDS + 1)
-        if running.done():
-            return await running
+    if not await ended_in_time(watch_.run(), stop, _STOP_SECONDS + 1):
         log.warning("watch-stopped-early")
-    finally:
-        for task in (running, stopping):
-            task.cancel()
-        await asyncio.gather(running, stopping, return_exceptions=True)

@@ -4,7 +4,6 @@ Exit codes: 0 done; 1 the journal or the database is not what it should be; 2 ca
 for what there is not. What any command may meet is left to `dianzan` to say.
 """
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -12,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import asyncpg
 import typer
 
-from tally.commands import address_of, fail
+from tally.commands import address_of, answer_to, fail
 from tally.holds import WATCH, Action, Case, Decided, DecisionError, State
 from tally.holds import decide as take_decision
 from tally.store import SQL
-from tally.tallies import UnknownCampaign, read_campaign
+from tally.tallies import read_campaign
 from voting.campaign import Campaign
 from voting.settings import load_settings
 
@@ -56,16 +55,7 @@ def watch(
     from tally import watch as watching
     from tally.serving import serve
 
-    settings = load_settings()
-    address_of(settings, settings.valkey_url, "DIANZAN_VALKEY_URL")
-    address_of(settings, settings.postgres_dsn, "DIANZAN_POSTGRES_DSN")
-    serve(
-        settings,
-        "watch",
-        lambda child, ready, registry: watching.watch(settings, child.stop_event, ready, registry),
-        ready_fd=ready_fd,
-        lifeline_fd=lifeline_fd,
-    )
+    serve("watch", watching.watch, "watch-failed", ready_fd=ready_fd, lifeline_fd=lifeline_fd)
 
 
 @app.command()
@@ -195,12 +185,7 @@ def _ask(question: Callable[[asyncpg.Connection], Awaitable[_Answer]]) -> _Answe
         finally:
             await connection.close()
 
-    try:
-        return asyncio.run(ask())
-    except UnknownCampaign as why:
-        fail(str(why.args[0]))
-    except asyncpg.UndefinedTableError:
-        fail("the database is not migrated: run `dianzan migrate`")
+    return answer_to(ask())
 
 
 async def _campaign_of_flag(connection: asyncpg.Connection, flag: int) -> Campaign:

@@ -11,7 +11,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 import redis.asyncio as redis
+import structlog
 from hypothesis import settings
+from structlog.testing import LogCapture
 
 from deploy.local.servers import EmbeddedPostgres, EmbeddedServer, EmbeddedValkey
 from tally.migrate import migrate
@@ -39,6 +41,14 @@ async def wait_until_async(condition, seconds=10.0, what="the condition"):
             raise AssertionError(f"{what} did not come true within {seconds} s")
         await asyncio.sleep(0.01)
     return found
+
+
+def captured_logs(monkeypatch, *modules):
+    """What these modules log, as it comes."""
+    capture = LogCapture()
+    for module in modules:
+        monkeypatch.setattr(module, "log", structlog.wrap_logger(None, processors=[capture]))
+    return capture.entries
 
 
 @contextlib.contextmanager

@@ -2,19 +2,28 @@
 
 from collections import Counter
 from datetime import date
+from random import Random
 from zoneinfo import ZoneInfo
 
 import numpy as np
 
 from antifraud.flags import DETECTORS_VERSION, Flag
+from antifraud.screen import Decision
 from tally.cases import FoundFlag, add_flags
 from tally.holds import State
 from tally.rows import Batch
 from tally.store import ShardStore
 from tally.vote_arrays import vote_ids
-from tests.journal_builder import JournalBuilder
+from tests.journal_builder import JournalBuilder, make_vote
 from voting.campaign import moment_at
 from voting.journal import head_key, tally_key
+
+
+def counted(number, candidate=1, seed=0):
+    """So many votes that count, for one candidate."""
+    random = Random(seed)
+    return [make_vote(random, candidate, Decision.COUNT) for _ in range(number)]
+
 
 _FIELDS = {State.COUNTED: "", State.HELD: "h", State.STRUCK: "s"}
 

@@ -158,7 +158,7 @@ class Model:
         capacity = CAPACITIES[NetworkClass(tap.network_class)]
         factor = self.capacities.get((day.date, tap.network), 1)
         votes = capacity.votes(limits.per_network)
-        near, far = _grown(votes, factor), _grown(votes.times(FAR_FACTOR), factor)
+        near, far = _Grown(votes, factor), _Grown(votes.times(FAR_FACTOR), factor)
         device_key, network_key = (day.date, tap.device), (day.date, tap.network)
         free = (
             self.device_free.get(device_key, 0),
@@ -231,7 +231,7 @@ class Model:
             (tap.wide, capacity.new_devices_wide),
         ):
             before = self.new_free.get((day, place), 0)
-            admitted, becomes[day, place] = take(_grown(rate, factor), before, now)
+            admitted, becomes[day, place] = take(_Grown(rate, factor), before, now)
             admitted_by_all &= admitted
         return admitted_by_all, becomes
 
@@ -250,13 +250,10 @@ class Model:
         return max(0, min(quotas)) if quotas else None
 
 
-def _grown(rate: Rate, factor: int) -> Rate:
-    """So many times as much in the same window, as the function counts it: by a shorter interval,
-    in whole microseconds."""
-    return _Grown(rate, factor)
-
-
 class _Grown:
+    """So many times a rate in the same window, as the function counts it: by a shorter interval, in
+    whole microseconds."""
+
     def __init__(self, rate: Rate, factor: int) -> None:
         self.interval_us = max(1, rate.interval_us // factor)
         self.window_us = rate.window_us

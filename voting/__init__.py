@@ -27,6 +27,5 @@ and beside it:
     whole_files.py   files that are there whole or not at all
     store_line.py    the vote path's connection to the store
     process.py       how every long-lived process of ours starts, logs and stops
-    keys.py          the installation's keys
     settings.py      every setting
 """

@@ -66,7 +66,7 @@ import re
 import struct
 from collections.abc import Iterator
 from datetime import date, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from antifraud.screen import Decision, Verdict
 from antifraud.signals import Signals
@@ -250,6 +250,24 @@ def unpack_entry(packed: bytes) -> Entry | Adjudication:
             for candidate, outcome, ballots in REFUSAL.iter_unpack(packed[votes_end:])
         ),
     )
+
+
+def unwrap_entry(found: Any) -> tuple[EntryId, bytes]:
+    """An entry as a client of the stream gives it, (id, fields) -> (id, its bytes)."""
+    stream_id: bytes
+    fields: dict[bytes, bytes]
+    stream_id, fields = found
+    if ENTRY_FIELD not in fields:
+        raise JournalError(f"entry {stream_id.decode()} has no field {ENTRY_FIELD.decode()!r}")
+    return EntryId.parse(stream_id), fields[ENTRY_FIELD]
+
+
+def read_entry(id_: EntryId, packed: bytes) -> Entry | Adjudication:
+    """The entry under this id; JournalError says which one cannot be read, and why."""
+    try:
+        return unpack_entry(packed)
+    except (JournalError, ValueError, OverflowError) as why:
+        raise JournalError(f"entry {id_}: {why}") from why
 
 
 def _unpack_adjudication(packed: bytes, header: tuple[int, ...]) -> Adjudication:

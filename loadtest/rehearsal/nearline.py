@@ -9,7 +9,6 @@ recall is rather a little too low than too high.
 """
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -72,7 +71,7 @@ def pass_over(ballots: Ballots, judged: Judged, *, ends_us: int | None = None) -
                 f" WHERE at_us >= {int(at_us[low])} AND at_us < {moment}"
             )
             began = time.process_time()
-            found = detect(db, baselines=baselines)
+            found = detect(db, baselines=baselines, learn_anew=daily)
             _add_cost(findings, "daily" if daily else "2h", high - low, time.process_time() - began)
             for flag in found.flags:
                 _note(findings, flag, moment, daily)
@@ -131,8 +130,3 @@ def _note(findings: Findings, flag: Flag, moment: int, daily: bool) -> None:
 def _add_cost(findings: Findings, kind: str, votes: int, seconds: float) -> None:
     passes, before, cpu = findings.cost.get(kind, (0, 0, 0.0))
     findings.cost[kind] = (passes + 1, before + int(votes), cpu + seconds)
-
-
-def rules_of(flags: Sequence[tuple[Flag, int, bool]]) -> list[str]:
-    """Names of all rules that found something."""
-    return sorted({rule for flag, _, _ in flags for rule in flag.rules})

@@ -13,6 +13,7 @@ import pytest
 
 from tests.campaigns import add_campaign
 from tests.conftest import wait_until_async
+from tests.decided import Poll
 from voting.edge import app as edge_app
 from voting.keys import Keys
 from voting.process import Child
@@ -166,3 +167,10 @@ def dianzan(start):
         return Finished(process.returncode, out, err)
 
     return run
+
+
+@pytest.fixture
+async def poll(postgres, valkey):
+    """A campaign with four candidates, to be voted in."""
+    await add_campaign(postgres, "spring", candidates=4)
+    return Poll(postgres, valkey)

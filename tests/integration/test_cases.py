@@ -4,31 +4,17 @@ import asyncio
 import json
 import os
 import signal
-from random import Random
 from urllib.request import urlopen
 
 import pytest
 
-from antifraud.screen import Decision
 from tally.case_files import UnknownFlag, read_case, read_cases
 from tally.cases import CONTINUES_FROM_VOTES, add_flags
 from tally.holds import WATCH, Action, Case, OneFlag, State, decide
 from tally.tallies import read_campaign, read_tally
 from tests.campaigns import add_campaign
 from tests.conftest import wait_until_async
-from tests.decided import Poll
-from tests.journal_builder import make_vote
-
-
-@pytest.fixture
-async def poll(postgres, valkey):
-    await add_campaign(postgres, "spring", candidates=4)
-    return Poll(postgres, valkey)
-
-
-def counted(number, candidate=1, seed=0):
-    random = Random(seed)
-    return [make_vote(random, candidate, Decision.COUNT) for _ in range(number)]
+from tests.decided import counted
 
 
 async def flags_of(postgres):

@@ -25,8 +25,7 @@ from tally.holds import (
 from tally.rows import Batch
 from tally.store import ShardStore
 from tally.tallies import read_campaign, read_hot_tally, read_tally
-from tests.campaigns import add_campaign
-from tests.decided import Poll, hot_sums, sums
+from tests.decided import Poll, counted, hot_sums, sums
 from tests.integration.test_tallies import flush_all
 from tests.journal_builder import JournalBuilder, make_vote, write
 from voting.campaign import microseconds, moment_at
@@ -41,17 +40,6 @@ from voting.journal import (
     tally_key,
     unpack_entry,
 )
-
-
-@pytest.fixture
-async def poll(postgres, valkey):
-    await add_campaign(postgres, "spring", candidates=4)
-    return Poll(postgres, valkey)
-
-
-def counted(number, candidate=1, seed=0):
-    random = Random(seed)
-    return [make_vote(random, candidate, Decision.COUNT) for _ in range(number)]
 
 
 async def test_a_decision_is_recorded_and_moves_everything_that_follows_from_it(poll, postgres):

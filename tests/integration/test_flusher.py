@@ -9,16 +9,14 @@ from pathlib import Path
 import asyncpg
 import pytest
 import redis.asyncio as redis
-import structlog
 from prometheus_client import CollectorRegistry
-from structlog.testing import LogCapture
 
 from deploy.local.servers import EmbeddedPostgres, EmbeddedValkey
-from tally import flusher
+from tally import flusher, patience
 from tally.flusher import flush
 from tally.migrate import migrate
 from tally.store import JournalConflict
-from tests.conftest import running, wait_until, wait_until_async
+from tests.conftest import captured_logs, running, wait_until, wait_until_async
 from tests.journal_builder import JournalBuilder, write
 from voting import journal
 from voting.journal import ENTRY_FIELD, JournalError, journal_key
@@ -28,9 +26,7 @@ from voting.settings import load_settings
 @pytest.fixture
 def events(monkeypatch):
     """What the flusher logs."""
-    capture = LogCapture()
-    monkeypatch.setattr(flusher, "log", structlog.wrap_logger(None, processors=[capture]))
-    return capture.entries
+    return captured_logs(monkeypatch, flusher, patience)
 
 
 class Running:

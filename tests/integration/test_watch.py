@@ -12,22 +12,20 @@ from random import Random
 import numpy as np
 import pytest
 import redis.asyncio as redis
-import structlog
 from prometheus_client import CollectorRegistry
-from structlog.testing import LogCapture
 
 from antifraud import detectors
 from antifraud.detectors import live
 from antifraud.flags import DETECTORS_VERSION, Flag
 from antifraud.screen import Decision
 from deploy.local.servers import EmbeddedValkey
-from tally import flusher, near_line
+from tally import near_line, patience
 from tally import watch as watching
 from tally.holds import WATCH, Action, Case, State, decide
 from tally.tail import KnownCampaign, Tail
 from tally.tallies import read_campaign, read_tally
 from tests.campaigns import add_campaign
-from tests.conftest import running, wait_until_async
+from tests.conftest import captured_logs, running, wait_until_async
 from tests.decided import Poll, hot_sums, sums
 from tests.detector_crowds import START_US, Crowd
 from tests.journal_builder import JournalBuilder, make_vote, write
@@ -39,11 +37,7 @@ from voting.settings import load_settings
 @pytest.fixture
 def events(monkeypatch):
     """What the watch logs."""
-    capture = LogCapture()
-    logger = structlog.wrap_logger(None, processors=[capture])
-    monkeypatch.setattr(watching, "log", logger)
-    monkeypatch.setattr(flusher, "log", logger)
-    return capture.entries
+    return captured_logs(monkeypatch, watching, patience)
 
 
 @pytest.fixture(autouse=True)
