@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from tally.near_line import Desk
 
 LOOK_EVERY_SECONDS = 5.0
-"""At the journal: a cell is marked within a minute of its first votes."""
+"""At the journal: a cell is marked as soon as it has votes enough to tell."""
 REPLAY_EVERY_SECONDS = 1.0
 RELEASE_EVERY_SECONDS = 300.0
 FINGERPRINTS_EVERY_SECONDS = 900.0
