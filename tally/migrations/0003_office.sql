@@ -1,0 +1,281 @@
+-- Staff, what they change of campaigns, the verifiable log, publications, and what is sent out.
+
+-- What staff may change of a campaign without importing it anew.
+ALTER TABLE campaigns
+    -- A rehearsal: likes are taken and shown, nothing of it is published or sent to the office.
+    ADD COLUMN is_test boolean NOT NULL DEFAULT false,
+    -- Portals (entries of `origins`) whose cards are switched off.
+    ADD COLUMN origins_off text[] NOT NULL DEFAULT '{}';
+
+-- What changed of a campaign and its candidates, by whom and why; a candidate's history is here.
+CREATE TABLE campaign_changes (
+    number integer PRIMARY KEY CHECK (number > 0),
+    at timestamptz NOT NULL,
+    campaign smallint NOT NULL REFERENCES campaigns (number),
+    kind text NOT NULL,       -- tally.campaign_changes.Kind
+    candidate integer,        -- whom it concerns; null = the whole campaign
+    was jsonb NOT NULL,       -- what it was, by field name
+    became jsonb NOT NULL,
+    reason text NOT NULL CHECK (reason <> ''),
+    changed_by text NOT NULL CHECK (changed_by <> ''),
+    approved_by text,         -- the second person, where one was needed
+    in_public boolean NOT NULL  -- whether the public rules page shows it
+);
+CREATE INDEX campaign_changes_campaign ON campaign_changes (campaign, number);
+CREATE TRIGGER campaign_changes_only_grow BEFORE UPDATE OR DELETE OR TRUNCATE ON campaign_changes
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+-- `close` entries of the journal: after one, its shard takes no like of the campaign until it is
+-- opened again. Written by the flusher, in the order of the journal.
+CREATE TABLE closings (
+    campaign smallint NOT NULL,
+    shard smallint NOT NULL,
+    epoch integer NOT NULL,
+    entry bigint NOT NULL,
+    seq bigint NOT NULL,      -- of the last vote before it
+    at timestamptz NOT NULL,
+    closed boolean NOT NULL,  -- false: opened again
+    PRIMARY KEY (campaign, shard, epoch, entry)
+);
+CREATE TRIGGER closings_only_grow BEFORE UPDATE OR DELETE OR TRUNCATE ON closings
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+-- Sums of `minutes` over a campaign's candidates, so that a month's course is read at once. Moves
+-- with them: flusher and decisions.
+CREATE TABLE minute_totals (
+    campaign smallint NOT NULL,
+    minute timestamptz NOT NULL,
+    counted integer NOT NULL DEFAULT 0,
+    held integer NOT NULL DEFAULT 0,
+    PRIMARY KEY (campaign, minute)
+) WITH (fillfactor = 70);
+INSERT INTO minute_totals (campaign, minute, counted, held)
+SELECT campaign, minute, sum(counted), sum(held) FROM minutes GROUP BY campaign, minute;
+
+-- Processes of the installation, as they said of themselves last: who is silent is down.
+CREATE TABLE parts (
+    name text NOT NULL,       -- edge, flush, watch, publish, console
+    instance text NOT NULL,   -- host and worker
+    at timestamptz NOT NULL,
+    facts jsonb NOT NULL,
+    PRIMARY KEY (name, instance)
+);
+
+-- Who may sign in, and what was done.
+
+CREATE TABLE staff (
+    number integer PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+    name text NOT NULL UNIQUE CHECK (name ~ '^[a-z0-9][a-z0-9._-]{0,31}$'),
+    shown_as text NOT NULL CHECK (shown_as <> ''),
+    role text NOT NULL CHECK (role IN ('viewer', 'reviewer', 'admin', 'office')),
+    password_hash text,       -- argon2id; null: by OIDC alone
+    totp_secret bytea,        -- sealed with the console's key; null: not enrolled yet
+    totp_step bigint NOT NULL DEFAULT 0,  -- the last one used: no earlier one is taken again
+    oidc_subject text UNIQUE,
+    failures integer NOT NULL DEFAULT 0,  -- wrong passwords or codes since the last right ones
+    locked_until timestamptz,
+    made_at timestamptz NOT NULL DEFAULT now(),
+    disabled_at timestamptz
+);
+
+CREATE TABLE staff_sessions (
+    id bytea PRIMARY KEY,     -- SHA-256 of the cookie's value
+    staff integer NOT NULL REFERENCES staff (number),
+    begun_at timestamptz NOT NULL,
+    seen_at timestamptz NOT NULL,
+    complete boolean NOT NULL -- false: the password was right, the code is awaited
+);
+CREATE INDEX staff_sessions_staff ON staff_sessions (staff);
+
+-- What was done, by whom: each row's hash covers the one before (tally/audit.py).
+CREATE TABLE audit_log (
+    number bigint PRIMARY KEY CHECK (number > 0),
+    at timestamptz NOT NULL,
+    actor text NOT NULL,      -- a person's name, or a part's
+    role text NOT NULL,       -- at that time
+    action text NOT NULL,
+    subject text NOT NULL,    -- what it was done to
+    details text NOT NULL,    -- canonical JSON: hashed as it stands
+    previous bytea NOT NULL CHECK (length(previous) = 32),
+    hash bytea NOT NULL CHECK (length(hash) = 32)
+);
+CREATE TRIGGER audit_log_only_grows BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_log
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+-- What one person proposed and another has to settle.
+CREATE TABLE proposals (
+    number integer PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+    at timestamptz NOT NULL DEFAULT now(),
+    campaign smallint NOT NULL REFERENCES campaigns (number),
+    kind text NOT NULL,       -- tally.proposals.Kind
+    content jsonb NOT NULL,
+    reason text NOT NULL CHECK (reason <> ''),
+    proposed_by integer NOT NULL REFERENCES staff (number),
+    state text NOT NULL DEFAULT 'open'
+        CHECK (state IN ('open', 'approved', 'rejected', 'withdrawn')),
+    settled_by integer REFERENCES staff (number),
+    settled_at timestamptz,
+    answer text,              -- why it was rejected, or what came of it
+    CHECK (state IN ('open', 'withdrawn') OR settled_by <> proposed_by)
+);
+CREATE INDEX proposals_open ON proposals (campaign) WHERE state = 'open';
+
+-- Comments on a case, by its first flag.
+CREATE TABLE comments (
+    number integer PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+    at timestamptz NOT NULL DEFAULT now(),
+    flag integer NOT NULL REFERENCES flags (number),
+    staff integer NOT NULL REFERENCES staff (number),
+    text text NOT NULL CHECK (text <> '')
+);
+CREATE TRIGGER comments_only_grow BEFORE UPDATE OR DELETE OR TRUNCATE ON comments
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+-- Objections received during the public notice period, and their answers.
+CREATE TABLE objections (
+    number integer PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+    at timestamptz NOT NULL DEFAULT now(),
+    campaign smallint NOT NULL REFERENCES campaigns (number),
+    candidate integer,
+    flag integer REFERENCES flags (number),
+    received_from text NOT NULL,  -- as they name themselves
+    text text NOT NULL CHECK (text <> ''),
+    entered_by text NOT NULL,
+    answer text,
+    answered_by text,
+    answered_at timestamptz
+);
+
+-- The verifiable log: of each campaign one Merkle tree of its votes (log 0), and one of what takes
+-- votes out and back in (log 1). See tally/log_store.py.
+
+CREATE TABLE logs (
+    campaign smallint NOT NULL,
+    log smallint NOT NULL,
+    size bigint NOT NULL,     -- leaves
+    root bytea NOT NULL CHECK (length(root) = 32),
+    at timestamptz NOT NULL,  -- up to when nothing is missing
+    decision integer NOT NULL DEFAULT 0,  -- log 1: the last decision that is whole in it
+    checkpoint text,          -- the last signed one, whose size may be smaller
+    PRIMARY KEY (campaign, log)
+);
+
+-- Which votes became which leaves: those of the range, in order of (shard, epoch, seq), begin at
+-- leaf `start`. Runs: where in the range this campaign's seqs are dense.
+CREATE TABLE log_ranges (
+    campaign smallint NOT NULL,
+    start bigint NOT NULL,
+    shard smallint NOT NULL,
+    epoch integer NOT NULL,
+    from_seq bigint NOT NULL,
+    to_seq bigint NOT NULL,   -- inclusive
+    leaves integer NOT NULL CHECK (leaves > 0),
+    run_seqs bigint[] NOT NULL,     -- where each run begins
+    run_leaves integer[] NOT NULL,  -- how long it is
+    PRIMARY KEY (campaign, start),
+    UNIQUE (campaign, shard, epoch, from_seq)
+);
+CREATE TRIGGER log_ranges_only_grow BEFORE UPDATE OR DELETE OR TRUNCATE ON log_ranges
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+-- How far each shard's votes are in the logs, whatever campaign they are of.
+CREATE TABLE log_watermarks (
+    shard smallint PRIMARY KEY,
+    epoch integer NOT NULL,
+    seq bigint NOT NULL
+);
+
+-- As in C2SP tlog-tiles: level 0 = leaf hashes, each level above of subtrees of 256; level -1 = the
+-- entries themselves. The last one of a level grows until it has 256.
+CREATE TABLE log_tiles (
+    campaign smallint NOT NULL,
+    log smallint NOT NULL,
+    level smallint NOT NULL,
+    number bigint NOT NULL,
+    width smallint NOT NULL CHECK (width BETWEEN 1 AND 256),
+    content bytea NOT NULL,
+    PRIMARY KEY (campaign, log, level, number)
+);
+
+-- Signed statements of a log's size and root: hourly, at each publication and at the close. A size
+-- has one root for ever.
+CREATE TABLE checkpoints (
+    campaign smallint NOT NULL,
+    log smallint NOT NULL,
+    size bigint NOT NULL,
+    root bytea NOT NULL CHECK (length(root) = 32),
+    at timestamptz NOT NULL,
+    note text NOT NULL,
+    PRIMARY KEY (campaign, log, size)
+);
+CREATE TRIGGER checkpoints_only_grow BEFORE UPDATE OR DELETE OR TRUNCATE ON checkpoints
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+-- Kinds of networks among a campaign's votes by hour, as their verdicts left them; the integrator
+-- counts them as it reads the votes.
+CREATE TABLE hourly_mix (
+    campaign smallint NOT NULL,
+    hour timestamptz NOT NULL,
+    network_class smallint NOT NULL,
+    votes bigint NOT NULL,
+    held bigint NOT NULL,
+    PRIMARY KEY (campaign, hour, network_class)
+);
+
+-- What was published: the numbers are fixed in one transaction, the files follow from them.
+CREATE TABLE publications (
+    campaign smallint NOT NULL REFERENCES campaigns (number),
+    number integer NOT NULL CHECK (number > 0),
+    at timestamptz NOT NULL,
+    kind text NOT NULL CHECK (kind IN ('scheduled', 'provisional', 'close', 'final')),
+    as_of timestamptz NOT NULL,
+    content jsonb NOT NULL,   -- everything that the files are made from (tally/publication.py)
+    asked_by text NOT NULL,   -- 'publish' = the clock
+    approved_by text,
+    manifest_hash bytea,      -- SHA-256 of manifest.json; null until the files are made
+    archive bytea,            -- the folder as a zip
+    PRIMARY KEY (campaign, number)
+);
+
+-- Keys of the office API. The key itself is shown once and not kept.
+CREATE TABLE office_keys (
+    id text PRIMARY KEY,
+    shown_as text NOT NULL CHECK (shown_as <> ''),
+    key_hash bytea NOT NULL,  -- SHA-256: the key has 256 random bits
+    scopes text[] NOT NULL,
+    made_by text NOT NULL,
+    made_at timestamptz NOT NULL DEFAULT now(),
+    used_at timestamptz,
+    revoked_at timestamptz
+);
+
+-- Where news is sent.
+CREATE TABLE destinations (
+    number integer PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+    shown_as text NOT NULL CHECK (shown_as <> ''),
+    form text NOT NULL CHECK (form IN ('webhook', 'wecom', 'dingtalk', 'mail')),
+    address text NOT NULL,    -- URL or mail address
+    secret bytea,             -- what webhooks are signed with; sealed with the console's key
+    events text[] NOT NULL,   -- tally.outbox.Event
+    made_by text NOT NULL,
+    made_at timestamptz NOT NULL DEFAULT now(),
+    disabled_at timestamptz
+);
+
+-- What is to be sent, written in the transaction of what it tells of; once sent, it is kept for the
+-- record. At least once: who receives it knows it by its id.
+CREATE TABLE outbox (
+    id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+    destination integer NOT NULL REFERENCES destinations (number),
+    event text NOT NULL,
+    subject text NOT NULL,    -- the same event of the same subject is sent once
+    content jsonb NOT NULL,
+    made_at timestamptz NOT NULL DEFAULT now(),
+    tries integer NOT NULL DEFAULT 0,
+    next_try_at timestamptz NOT NULL DEFAULT now(),
+    sent_at timestamptz,
+    given_up_at timestamptz,  -- a dead letter
+    last_error text,
+    UNIQUE (destination, event, subject)
+);
+CREATE INDEX outbox_due ON outbox (next_try_at) WHERE sent_at IS NULL AND given_up_at IS NULL;
