@@ -7,12 +7,13 @@ or when two of us are at work.
 
 import struct
 from collections.abc import Awaitable
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import asyncpg
 import redis.asyncio as redis
 from redis.exceptions import ClusterDownError, OutOfMemoryError, ReadOnlyError, ResponseError
 
+from tally.hot_functions import call_loaded
 from tally.store import SQL
 from voting.function_library import read_library
 from voting.journal import ADJUDICATION_LAYOUT, DELTA, Delta, head_key, journal_key, tally_key
@@ -76,7 +77,7 @@ class HotTallies:
             b"".join(DELTA.pack(*delta) for delta in ordered.deltas),
         )
         try:
-            answer = await self._call_loaded(*words)
+            answer = await call_loaded(self._valkey, LIBRARY, *words)
         except (OutOfMemoryError, ReadOnlyError, ClusterDownError):
             raise  # these pass
         except ResponseError as why:
@@ -89,28 +90,6 @@ class HotTallies:
                 f"shard {self._shard}: adjudication {ordered.number} does not follow {applied}"
             )
         return status == _APPLIED
-
-    async def _call_loaded(self, *words: str | int | bytes) -> Any:
-        try:
-            return await self._call(*words)
-        except ResponseError as why:
-            if "Function not found" not in str(why):
-                raise
-        # A store that began anew, or ours was never here.
-        await self._load()
-        return await self._call(*words)
-
-    async def _call(self, *words: str | int | bytes) -> Any:
-        # Through a cast: redis-py says that a function answers with text.
-        return await cast(Any, self._valkey).execute_command("FCALL", *words)
-
-    async def _load(self) -> None:
-        try:
-            await cast(Awaitable[Any], self._valkey.function_load(LIBRARY))
-        except ResponseError as why:
-            # Another watch was faster.
-            if "already exists" not in str(why):
-                raise
 
 
 async def replay(connection: asyncpg.Connection, hot: HotTallies, shard: int) -> int:

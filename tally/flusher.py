@@ -37,6 +37,7 @@ from tally.patience import (
 )
 from tally.rows import Batch, Placed
 from tally.store import ShardStore, Watermark
+from voting.heartbeat import Facts, Heartbeat, Part, beating, instance_name
 from voting.journal import EntryId, journal_key, read_entry, unwrap_entry
 from voting.settings import Settings
 
@@ -96,6 +97,13 @@ class FlusherMetrics:
     def complete_until(self, at_us: int | None) -> None:
         """Postgres misses nothing older than this; None = another flusher knows."""
         self._complete_until_us = at_us
+
+    @property
+    def facts(self) -> Facts | None:
+        """For its heartbeat; None on a standby."""
+        if self._complete_until_us is None:
+            return None
+        return {"lag_seconds": round(self._lag_seconds(), 1)}
 
     def _lag_seconds(self) -> float:
         if self._complete_until_us is None:
@@ -457,17 +465,20 @@ async def flush(
     """
     if settings.postgres_dsn is None or settings.valkey_url is None:
         raise ValueError("the flusher needs postgres_dsn and valkey_url")
+    dsn = settings.postgres_dsn.get_secret_value()
+    metrics = FlusherMetrics(registry or CollectorRegistry())
     flusher = Flusher(
-        postgres_dsn=settings.postgres_dsn.get_secret_value(),
+        postgres_dsn=dsn,
         valkey_url=settings.valkey_url.get_secret_value(),
         stop=stop,
         ready=ready,
-        metrics=FlusherMetrics(registry or CollectorRegistry()),
+        metrics=metrics,
         flush_every_seconds=settings.flush_every_ms / 1000,
         retain_bytes=settings.journal_retain_mb << 20,
         rewrite_bytes=settings.store_rewrite_mb << 20,
     )
-    # What a stop finds in the journal is flushed in this time.
-    if not await ended_in_time(flusher.run(), stop, _STOP_SECONDS):
-        # The journal keeps the rest, and the next start goes on.
-        log.warning("flusher-stopped-early")
+    async with beating(dsn, Heartbeat(Part.FLUSH, instance_name(), lambda: metrics.facts)):
+        # What a stop finds in the journal is flushed in this time.
+        if not await ended_in_time(flusher.run(), stop, _STOP_SECONDS):
+            # The journal keeps the rest, and the next start goes on.
+            log.warning("flusher-stopped-early")

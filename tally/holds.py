@@ -9,14 +9,16 @@ what is held, and never speaks of a vote that a person has spoken of.
 """
 
 import enum
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
 
 from antifraud.heuristics import RULES_VERSION
+from tally import audit
 from tally.store import SQL
 from voting.journal import Delta
 
@@ -120,59 +122,133 @@ class _Tried(Exception):
     """Ends the transaction of a dry run."""
 
 
+BY_COMMAND = "command"
+"""The role of whoever decides by `dianzan decide`: nobody asked them for an account."""
+BY_RULES = "part"
+"""The role of `watch`, a part of the installation."""
+NAME_CHARACTERS_MAX, REASON_CHARACTERS_MAX = 100, 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Decider:
+    """Who decides, as the records name them."""
+
+    name: str
+    role: str = BY_COMMAND
+    second: str | None = None
+    """Who agreed, where two were asked."""
+
+    @property
+    def recorded(self) -> str:
+        """What `decisions.decided_by` holds; names of staff have no plus in them."""
+        return f"{self.name}+{self.second}" if self.second else self.name
+
+
 async def decide(
     connection: asyncpg.Connection,
     chosen: Chosen,
     action: Action,
     *,
-    by: str,
+    by: str | Decider,
     reason: str,
     rules: int = RULES_VERSION,
     dry_run: bool = False,
 ) -> Decided | None:
     """Take a decision about these votes, in one transaction; None where `watch` has nothing to
-    say (a person's decision is recorded even where it moves nothing).
+    say (a person's decision is recorded even where it moves nothing). What it did is in the audit
+    log from the same moment on.
 
-    The connection must be in no transaction. Any number may call at once, flushers at work: they
+    Where the connection is in a transaction already, the decision is a part of it, and what is
+    said here of a crash is true of the whole. Any number may call at once, flushers at work: they
     wait for each other in one order. Takes 10 to 20 us a vote; the tallies' rows are locked for
-    the last part of it. A crash at any point leaves all of it or nothing; what the hot state has
-    not heard of by then it hears at the next replay (adjudications.py).
+    the last part of it, and deciders wait for the end of the transaction. A crash at any point
+    leaves all of it or nothing; what the hot state has not heard of by then it hears at the next
+    replay (adjudications.py).
 
     Raises DecisionError for a flag that is not there, an empty name or reason.
     """
-    by, reason = by.strip(), reason.strip()
-    if not by or not reason:
-        raise DecisionError("a decision needs a name and a reason")
-    decided: Decided | None = None
+    decided: list[Decided] = []
     try:
         async with connection.transaction():
-            decided = await _decide(connection, chosen, action, by, reason, rules)
+            decided = await decide_all(
+                connection, [chosen], action, by=by, reason=reason, rules=rules
+            )
             if dry_run:
                 raise _Tried
     except _Tried:
+        decided = [replace(one, number=None) for one in decided]
+    return decided[0] if decided else None
+
+
+async def decide_all(
+    connection: asyncpg.Connection,
+    chosen: Sequence[Chosen],
+    action: Action,
+    *,
+    by: str | Decider,
+    reason: str,
+    rules: int = RULES_VERSION,
+) -> list[Decided]:
+    """The same decision about several sets of votes of one campaign, each recorded as its own; all
+    of them or none. As `decide`, but the connection must be in a transaction: the tallies' rows
+    are locked once, after all that takes long.
+
+    Raises DecisionError, also where they are of several campaigns.
+    """
+    if isinstance(by, str):
+        by = Decider(by, BY_RULES if by == WATCH else BY_COMMAND)
+    by, reason = replace(by, name=by.name.strip()), reason.strip()
+    if not by.name or not reason:
+        raise DecisionError("a decision needs a name and a reason")
+    if by.recorded == WATCH and by.role != BY_RULES:
+        raise DecisionError(f"{WATCH!r} is what the rules decide by themselves, not a person")
+    if len(by.name) > NAME_CHARACTERS_MAX or len(reason) > REASON_CHARACTERS_MAX:
+        raise DecisionError(
+            f"at most {NAME_CHARACTERS_MAX} characters of a name and {REASON_CHARACTERS_MAX} of a "
+            "reason are taken"
+        )
+    # First of all, and to the end of the transaction: deciders go one by one, so that a vote is
+    # never moved from a state that it has left. Flushers do not take this lock; with them we share
+    # the order tallies, then minutes, each by its key.
+    await connection.execute(SQL["lock_decisions"])
+    await connection.execute(SQL["make_this_commit_durable"])
+    campaigns = {await _campaign_of(connection, one) for one in chosen}
+    if len(campaigns) != 1:
+        raise DecisionError("decisions that are taken together are about one campaign")
+    (campaign,) = campaigns
+    await connection.execute(SQL["make_decision_tables"])
+    taken: list[tuple[Chosen, Decided]] = []
+    for one in chosen:
+        if taken:
+            await connection.execute(SQL["clear_chosen"])
+        decided = await _decide(connection, campaign, one, action, by.recorded, reason, rules)
         if decided is not None:
-            return Decided(
-                None, decided.campaign, action, decided.votes, decided.deltas, decided.moved
-            )
-    return decided
+            taken.append((one, decided))
+    if any(decided.moved for _, decided in taken):
+        await connection.execute(SQL["move_tallies"], campaign)
+        await connection.execute(SQL["move_minutes"], campaign)
+    deltas: defaultdict[int, list[Delta]] = defaultdict(list)
+    for number, *delta in await connection.fetch(SQL["read_moves"]):
+        deltas[number].append(Delta(*delta))
+    await connection.execute(SQL["drop_decision_tables"])
+    whole = []
+    for one, decided in taken:
+        assert decided.number is not None, "it was taken"
+        whole.append(replace(decided, deltas=tuple(deltas[decided.number])))
+        await _tell(connection, one, whole[-1], by, reason)
+    return whole
 
 
 async def _decide(
     connection: asyncpg.Connection,
+    campaign: int,
     chosen: Chosen,
     action: Action,
     by: str,
     reason: str,
     rules: int,
 ) -> Decided | None:
-    # First of all, and to the end of the transaction: deciders go one by one, so that a vote is
-    # never moved from a state that it has left. Flushers do not take this lock; with them we share
-    # the order tallies, then minutes, each by its key.
-    await connection.execute(SQL["lock_decisions"])
-    await connection.execute(SQL["make_this_commit_durable"])
     flag = None if isinstance(chosen, HeldAtOnce) else chosen.flag
-    campaign = await _campaign_of(connection, chosen)
-    await connection.execute(SQL["make_decision_tables"])
     match chosen:
         case Case():
             await connection.execute(SQL["choose_case"], flag)
@@ -204,14 +280,39 @@ async def _decide(
     )
     await connection.execute(SQL["add_decision_votes"], number, wanted)
     await connection.execute(SQL["move_vote_state"], number, wanted)
-    if not moved:
-        return Decided(number, campaign, action, votes, (), 0)
-    await connection.execute(SQL["sum_moves"], wanted)
-    await connection.execute(SQL["add_adjudications"], number)
-    await connection.execute(SQL["move_tallies"], campaign)
-    await connection.execute(SQL["move_minutes"], campaign)
-    rows = await connection.fetch(SQL["read_moves"])
-    return Decided(number, campaign, action, votes, tuple(Delta(*row) for row in rows), moved)
+    if moved:
+        await connection.execute(SQL["sum_moves"], wanted, number)
+        await connection.execute(SQL["add_adjudications"], number)
+    return Decided(number, campaign, action, votes, (), moved)
+
+
+async def _tell(
+    connection: asyncpg.Connection, chosen: Chosen, decided: Decided, by: Decider, reason: str
+) -> None:
+    """Into the audit log."""
+    at_once = isinstance(chosen, HeldAtOnce)
+    subject = (
+        f"campaign {chosen.campaign}" if isinstance(chosen, HeldAtOnce) else f"flag {chosen.flag}"
+    )
+    await audit.append(
+        connection,
+        actor=by.name,
+        role=by.role,
+        action=f"{'votes' if at_once else 'case'}.{decided.action}",
+        subject=subject,
+        details={
+            "decision": decided.number,
+            "campaign": decided.campaign,
+            "votes": decided.votes,
+            "moved": decided.moved,
+            "reason": reason,
+            **({"approved_by": by.second} if by.second else {}),
+            "candidates": {
+                str(delta.candidate): [delta.counted, delta.held, delta.struck]
+                for delta in decided.deltas
+            },
+        },
+    )
 
 
 async def _campaign_of(connection: asyncpg.Connection, chosen: Chosen) -> int:

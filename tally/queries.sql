@@ -67,7 +67,8 @@ WHERE day = $1 AND shard = $2 AND epoch = $3 AND seq BETWEEN $4 AND $5;
 -- name: add_minutes
 -- One flusher batch, per minute and in total; the caller holds the shard's watermark row locked.
 -- Columns come as text of arrays, which costs the driver a tenth of arrays. Rows are locked in one
--- order, so that shards that flush at once wait for each other and never in a circle.
+-- order (tallies, which is the statement's own table, before all others), so that shards that flush
+-- at once wait for each other and never in a circle.
 WITH batch AS (
     SELECT campaign, timestamptz 'epoch' + minute * interval '1 minute' AS minute, candidate,
            counted, held
@@ -78,6 +79,12 @@ WITH batch AS (
     INSERT INTO minutes AS t (campaign, minute, candidate, counted, held)
     SELECT * FROM batch ORDER BY campaign, minute, candidate
     ON CONFLICT (campaign, minute, candidate) DO UPDATE
+    SET counted = t.counted + excluded.counted, held = t.held + excluded.held
+), per_minute_in_all AS (
+    INSERT INTO minute_totals AS t (campaign, minute, counted, held)
+    SELECT campaign, minute, sum(counted), sum(held)
+    FROM batch GROUP BY campaign, minute ORDER BY campaign, minute
+    ON CONFLICT (campaign, minute) DO UPDATE
     SET counted = t.counted + excluded.counted, held = t.held + excluded.held
 )
 INSERT INTO tallies AS t (campaign, candidate, counted, held)
@@ -94,6 +101,18 @@ SELECT * FROM unnest($1::text::smallint[], $2::text::integer[], $3::text::smalli
 ORDER BY campaign, candidate, outcome
 ON CONFLICT (campaign, candidate, outcome) DO UPDATE
 SET ballots = t.ballots + excluded.ballots;
+
+-- name: add_closing
+-- Of a flusher batch; the caller holds the shard's watermark row locked.
+INSERT INTO closings (campaign, shard, epoch, entry, seq, at, closed)
+VALUES ($1, $2, $3, $4, $5, $6, $7);
+
+-- name: has_closing
+-- Whether it is there, and as the journal has it.
+SELECT EXISTS (
+    SELECT FROM closings WHERE (campaign, shard, epoch, entry, seq, at, closed)
+        = ($1::smallint, $2::smallint, $3::integer, $4::bigint, $5::bigint, $6::timestamptz, $7)
+);
 
 -- name: read_tallies
 -- Totals of one campaign.
@@ -120,16 +139,25 @@ SET LOCAL synchronous_commit = on;
 SELECT campaign FROM flags WHERE number = $1;
 
 -- name: make_decision_tables
--- For one decision: the votes that were chosen, those that it speaks of, and what moves.
+-- For the decisions of one transaction: the votes that one was about, those that it speaks of, and
+-- what all of them move.
 CREATE TEMP TABLE chosen (day date, shard smallint, epoch integer, seq bigint) ON COMMIT DROP;
 CREATE TEMP TABLE spoken (
     day date, shard smallint, epoch integer, seq bigint,
     candidate integer, minute timestamptz, from_state smallint
 ) ON COMMIT DROP;
 CREATE TEMP TABLE moves (
-    shard smallint, candidate integer, minute timestamptz,
+    decision integer, shard smallint, candidate integer, minute timestamptz,
     counted integer, held integer, struck integer
 ) ON COMMIT DROP;
+
+-- name: clear_chosen
+-- For the next decision of the same transaction; what moves stays.
+TRUNCATE chosen, spoken;
+
+-- name: drop_decision_tables
+-- The caller's transaction goes on, and may decide once more.
+DROP TABLE chosen, spoken, moves;
 
 -- name: choose_case
 -- The votes of a flag and of all flags of its case.
@@ -201,9 +229,9 @@ ON CONFLICT (day, shard, epoch, seq) DO UPDATE
 SET state = excluded.state, decision = excluded.decision;
 
 -- name: sum_moves
--- What moves, from states that really change ($1 = the one that they get).
+-- What a decision moves, from states that really change ($1 = the one that they get).
 INSERT INTO moves
-SELECT shard, candidate, minute,
+SELECT $2, shard, candidate, minute,
        sum(($1 = 0)::int - (from_state = 0)::int),
        sum(($1 = 2)::int - (from_state = 2)::int),
        sum(($1 = 4)::int - (from_state = 4)::int)
@@ -221,7 +249,7 @@ SELECT shard,
 FROM (
     SELECT shard, candidate, sum(counted)::int AS counted, sum(held)::int AS held,
            sum(struck)::int AS struck
-    FROM moves GROUP BY shard, candidate
+    FROM moves WHERE decision = $1 GROUP BY shard, candidate
 ) AS m
 GROUP BY shard;
 
@@ -235,17 +263,24 @@ SET counted = t.counted + excluded.counted, held = t.held + excluded.held,
     struck = t.struck + excluded.struck;
 
 -- name: move_minutes
--- The same per minute of the votes; what is struck is in neither sum.
-INSERT INTO minutes AS t (campaign, minute, candidate, counted, held)
-SELECT $1, minute, candidate, sum(counted), sum(held)
-FROM moves GROUP BY minute, candidate ORDER BY minute, candidate
-ON CONFLICT (campaign, minute, candidate) DO UPDATE
+-- The same per minute of the votes, of each candidate and of all; what is struck is in neither sum.
+WITH per_minute AS (
+    INSERT INTO minutes AS t (campaign, minute, candidate, counted, held)
+    SELECT $1::smallint, minute, candidate, sum(counted), sum(held)
+    FROM moves GROUP BY minute, candidate ORDER BY minute, candidate
+    ON CONFLICT (campaign, minute, candidate) DO UPDATE
+    SET counted = t.counted + excluded.counted, held = t.held + excluded.held
+)
+INSERT INTO minute_totals AS t (campaign, minute, counted, held)
+SELECT $1::smallint, minute, sum(counted), sum(held)
+FROM moves GROUP BY minute ORDER BY minute
+ON CONFLICT (campaign, minute) DO UPDATE
 SET counted = t.counted + excluded.counted, held = t.held + excluded.held;
 
 -- name: read_moves
--- What moved, per candidate.
-SELECT candidate, sum(counted)::int, sum(held)::int, sum(struck)::int
-FROM moves GROUP BY candidate ORDER BY candidate;
+-- What each decision moved, per candidate.
+SELECT decision, candidate, sum(counted)::int, sum(held)::int, sum(struck)::int
+FROM moves GROUP BY decision, candidate ORDER BY decision, candidate;
 
 -- name: list_undecided_flags
 -- Flags whose votes `watch` ($4) held before $2, below a score, and nobody decided since: no person
@@ -322,32 +357,40 @@ WHERE f.campaign = $1 AND l.day = ANY($2);
 SELECT coalesce(continues, number) FROM flags WHERE number = $1 AND campaign = $2;
 
 -- name: read_flags
--- A campaign's flags, or those of one case, oldest first.
+-- A campaign's flags, or those of some cases, oldest first.
 SELECT coalesce(continues, number) AS case_of, number, at, rules, version, kinds, evidence,
-       sentence, score, automatic, votes
+       sentence, score, automatic, votes, candidates
 FROM flags
-WHERE campaign = $1 AND ($2::integer IS NULL OR coalesce(continues, number) = $2)
+WHERE campaign = $1 AND ($2::integer[] IS NULL OR coalesce(continues, number) = ANY($2))
 ORDER BY number;
 
 -- name: read_case_decisions
--- What was decided on a campaign's cases, or on one of them, oldest first.
-SELECT coalesce(f.continues, f.number) AS case_of, d.number, d.at, d.action, d.reason, d.rules,
+-- What was decided on a campaign's cases, or on some of them, oldest first.
+SELECT coalesce(f.continues, f.number) AS case_of, d.number, d.at, d.flag, d.action, d.reason, d.rules,
        d.decided_by, d.votes, d.moved
 FROM decisions AS d JOIN flags AS f ON f.number = d.flag
-WHERE f.campaign = $1 AND ($2::integer IS NULL OR coalesce(f.continues, f.number) = $2)
+WHERE f.campaign = $1 AND ($2::integer[] IS NULL OR coalesce(f.continues, f.number) = ANY($2))
 ORDER BY d.number;
 
--- name: sum_cases
--- The votes of these cases, by candidate and by the state that they are in now.
-SELECT coalesce(f.continues, f.number) AS case_of, v.candidate,
-       coalesce(s.state, v.verdict) AS state, count(*) AS votes
-FROM flags AS f
-JOIN flag_votes AS l ON l.flag = f.number
-CROSS JOIN unnest(l.seqs) AS listed (seq)
-JOIN votes AS v ON (v.day, v.shard, v.epoch, v.seq) = (l.day, l.shard, l.epoch, listed.seq)
-LEFT JOIN vote_state AS s ON (s.day, s.shard, s.epoch, s.seq) = (v.day, v.shard, v.epoch, v.seq)
-WHERE coalesce(f.continues, f.number) = ANY($1)
+-- name: sum_flags_by_verdict
+-- The votes of these flags by candidate and verdict. By whole arrays: a quarter of what looking
+-- each vote up costs.
+SELECT l.flag, v.candidate, v.verdict, count(*) AS votes
+FROM flag_votes AS l
+JOIN votes AS v
+    ON (v.day, v.shard, v.epoch) = (l.day, l.shard, l.epoch) AND v.seq = ANY(l.seqs)
+WHERE l.flag = ANY($1)
 GROUP BY 1, 2, 3;
+
+-- name: sum_spoken_of_flags
+-- Those of them that a decision has spoken of, which are where it left them.
+SELECT l.flag, v.candidate, v.verdict, s.state, count(*) AS votes
+FROM flag_votes AS l
+JOIN vote_state AS s
+    ON (s.day, s.shard, s.epoch) = (l.day, l.shard, l.epoch) AND s.seq = ANY(l.seqs)
+JOIN votes AS v ON (v.day, v.shard, v.epoch, v.seq) = (s.day, s.shard, s.epoch, s.seq)
+WHERE l.flag = ANY($1)
+GROUP BY 1, 2, 3, 4;
 
 -- name: read_counted
 -- Votes per candidate that count.

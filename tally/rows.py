@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from antifraud.screen import Decision
 from voting.ballot import Position
-from voting.journal import VOTE, Adjudication, Entry, EntryId, JournalError, Vote
+from voting.journal import VOTE, AnyEntry, Closing, Entry, EntryId, JournalError, Vote
 
 COLUMNS = {
     "day": 4,
@@ -210,7 +210,7 @@ class Placed(NamedTuple):
     """An entry with its place in the stream."""
 
     id: EntryId
-    entry: Entry | Adjudication
+    entry: AnyEntry
 
 
 class Batch:
@@ -223,6 +223,7 @@ class Batch:
     def __init__(self, placed: Sequence[Placed]) -> None:
         self.placed = placed
         # Of an adjudication only its place counts: what it moves was decided here, see holds.py.
+        # Closings have no votes, and a table of their own.
         self._entries = [entry for _, entry in placed if isinstance(entry, Entry)]
 
     @cached_property
@@ -245,6 +246,10 @@ class Batch:
     @cached_property
     def refusals(self) -> list[str]:
         return _as_arrays(sum_refusals(self._entries))
+
+    @property
+    def closings(self) -> list[Placed]:
+        return [placed for placed in self.placed if isinstance(placed.entry, Closing)]
 
     def parts(self) -> Iterator[object]:
         """Make the costly parts, one a step, each about 2 ms at 4096 votes."""

@@ -12,7 +12,7 @@ import asyncpg
 
 from tally.rows import COLUMNS, Batch, Placed, first_difference
 from voting.campaign import microseconds, moment_at
-from voting.journal import Adjudication, EntryId, JournalError
+from voting.journal import Closing, Entry, EntryId, JournalError
 
 
 def read_queries(path: Path) -> dict[str, str]:
@@ -142,7 +142,14 @@ class ShardStore:
 
     async def _compare(self, placed: Placed) -> None:
         entry = placed.entry
-        if isinstance(entry, Adjudication) or not entry.vote_count:
+        if isinstance(entry, Closing):
+            if await self._connection.fetchval(SQL["has_closing"], *_closing_row(placed, entry)):
+                return
+            raise JournalConflict(
+                f"entry {placed.id}: this closing of campaign {entry.campaign} is not in the "
+                "database, which has passed it"
+            )
+        if not isinstance(entry, Entry) or not entry.vote_count:
             return
         stored = _Collected()
         await self._connection.copy_from_query(
@@ -173,6 +180,9 @@ class ShardStore:
             await self._connection.execute(SQL["add_minutes"], *batch.minutes)
         if batch.refusals:
             await self._connection.execute(SQL["add_refusals"], *batch.refusals)
+        for placed in batch.closings:
+            assert isinstance(placed.entry, Closing)
+            await self._connection.execute(SQL["add_closing"], *_closing_row(placed, placed.entry))
 
     async def _move(self, watermark: Watermark) -> None:
         await self._connection.execute(
@@ -240,6 +250,13 @@ def follow(watermark: Watermark, placed: Placed) -> tuple[Watermark, Gap | None]
         raise JournalError(f"entry {id_} comes after {watermark.id}")
     seq = entry.first_seq + entry.vote_count - 1
     return Watermark(*id_, seq, max(watermark.at_us, entry.at_us)), gap
+
+
+def _closing_row(placed: Placed, entry: Closing) -> tuple[int, int, int, int, int, datetime, bool]:
+    return (
+        *(entry.campaign, entry.shard, *placed.id),
+        *(entry.first_seq - 1, moment_at(entry.at_us), entry.closed),
+    )
 
 
 def _watermark(row: asyncpg.Record) -> Watermark:

@@ -4,7 +4,7 @@ Rows have a fixed width, so that an array is a view over bytes: no vote is touch
 Importing this costs 20 MB; whoever can do without imports it late.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date, timedelta
 from typing import Any
 
@@ -43,18 +43,19 @@ def dates_of(days: Iterable[int]) -> list[date]:
 
 
 class CopiedRows:
-    """Takes what a binary COPY of these columns of `votes` gives, and cuts it into arrays."""
+    """Takes what a binary COPY of these columns of `votes` gives, and cuts it into arrays. Columns
+    of another query come with their `widths` in bytes, integers all of them."""
 
     _OPENING = 19
     """Bytes: signature, flags, length of an extension that there never is."""
 
-    def __init__(self, columns: Iterable[str]) -> None:
+    def __init__(self, columns: Iterable[str], widths: Mapping[str, int] = COLUMNS) -> None:
         names, formats, offsets, at = [], [], [], 2
         for name in columns:
             names.append(name)
-            formats.append(f">i{COLUMNS[name]}")
+            formats.append(f">i{widths[name]}")
             offsets.append(at + 4)
-            at += 4 + COLUMNS[name]
+            at += 4 + widths[name]
         self._row = np.dtype(
             {"names": names, "formats": formats, "offsets": offsets, "itemsize": at}
         )

@@ -21,10 +21,10 @@ import functools
 import json
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
 import structlog
@@ -35,20 +35,14 @@ from tally import fingerprints
 from tally.adjudications import AdjudicationError, HotTallies, replay
 from tally.day_files import kept_days
 from tally.holds import WATCH, Action, Decided, OneFlag, decide, release_undecided
-from tally.patience import (
-    POSTGRES_AWAY,
-    STANDBY_SECONDS,
-    VALKEY_AWAY,
-    Reach,
-    connect_valkey,
-    ended_in_time,
-    set_within,
-)
+from tally.lives import Life, OnePerInstallation
+from tally.patience import POSTGRES_AWAY, VALKEY_AWAY, connect_valkey, ended_in_time
 from tally.store import SQL
 from tally.tail import Cells, KnownCampaign, Tail
 from tally.tallies import SHARDS
 from voting.campaign import VotingWindow, microseconds
 from voting.catalog import load_campaigns
+from voting.heartbeat import Facts, Heartbeat, Part, beating, instance_name
 from voting.settings import Settings
 
 if TYPE_CHECKING:
@@ -129,23 +123,23 @@ class WatchMetrics:
             registry=registry,
         ).set_function(lambda: time.monotonic() - self._looked_at)
 
+    @property
+    def facts(self) -> Facts | None:
+        """For its heartbeat; None before the first look, and so on a standby."""
+        if math.isnan(self._looked_at):
+            return None
+        return {"looked_seconds_ago": round(time.monotonic() - self._looked_at, 1)}
+
     def looked(self) -> None:
         self._looked_at = time.monotonic()
 
 
-class _Life(NamedTuple):
-    """One thing that goes on in the background."""
-
-    name: str
-    step: Callable[["Watch"], Awaitable[None]]
-    every_seconds: float | None
-    """None = DIANZAN_WATCH_EVERY_SECONDS."""
-    waits_out: tuple[type[Exception], ...]
-    """What it tries again after; anything else ends the watch, or its hold on the installation."""
-
-
-class Watch:
+class Watch(OnePerInstallation):
     """One installation's watch. `run` ends when `stop` is set."""
+
+    name = "watch"
+    lock = SQL["lock_watch"]
+    unlock = SQL["unlock_watch"]
 
     def __init__(
         self,
@@ -160,15 +154,13 @@ class Watch:
         shards: tuple[int, ...] = SHARDS,
     ) -> None:
         """`folder`: where past days' votes are kept (data_dir/history)."""
-        self._postgres_dsn = postgres_dsn
+        super().__init__(
+            postgres_dsn=postgres_dsn, stop=stop, ready=ready, every_seconds=every_seconds
+        )
         self._valkey_url = valkey_url
         self._folder = folder
-        self._stop = stop
-        self._ready: Callable[[], None] | None = ready
         self._metrics = metrics
-        self._every_seconds = every_seconds
         self._shards = shards
-        self._postgres = Reach("postgres")
         self._campaigns = _Campaigns(postgres_dsn)
         self._desk: Desk | None = None
         self._seen: list[tuple[int, int, int]] | None = None
@@ -177,96 +169,23 @@ class Watch:
         self._baselines: dict[int, Baselines | None] = {}
         self._cells: dict[int, Any] = {}
 
-    async def run(self) -> None:
-        while True:
-            try:
-                await self._hold_installation()
-                return
-            except POSTGRES_AWAY as why:
-                self._postgres.lost(why)
-            if await set_within(self._stop, self._postgres.pause_seconds):
-                return
+    @property
+    def lives(self) -> tuple[Life, ...]:
+        return _LIVES
 
-    async def _hold_installation(self) -> None:
-        """One connection's life: take the lock, then live as long as both last."""
-        connection = await asyncpg.connect(self._postgres_dsn, timeout=10, command_timeout=60)
-        try:
-            if not await self._take_lock(connection):
-                return
-            self._say_ready()
-            await self._live(connection)
-            await connection.execute(SQL["unlock_watch"])
-            await connection.close(timeout=1)
-        finally:
-            # Where something failed: no politeness towards a server that may hang.
-            connection.terminate()
-
-    async def _take_lock(self, connection: asyncpg.Connection) -> bool:
-        """Wait until the installation is ours; False where a stop came first."""
-        standing_by = False
-        while not await connection.fetchval(SQL["lock_watch"]):
-            self._postgres.found()
-            if not standing_by:
-                log.info("watch-stands-by")
-            standing_by = True
-            self._say_ready()
-            if await set_within(self._stop, STANDBY_SECONDS):
-                return False
-        self._postgres.found()
-        if standing_by:
-            log.info("watch-took-over")
-        return True
-
-    async def _live(self, held: asyncpg.Connection) -> None:
-        """All lives, until a stop or until one of them ends by an error that waiting does not
-        mend; `held` is the connection that holds the lock."""
+    @contextlib.asynccontextmanager
+    async def _begun(self, held: asyncpg.Connection) -> AsyncIterator[None]:
         valkey = connect_valkey(self._valkey_url)
         self._held = held
         self._valkey = valkey
         self._hot = [(HotTallies(valkey, shard), shard) for shard in self._shards]
         self._tail = Tail(valkey, self._campaigns, self._make_cells, self._in_thread, self._shards)
         self._seen = None
-        ending = asyncio.Event()
-        lives = [asyncio.create_task(self._keep(life, ending), name=life.name) for life in _LIVES]
-        stopping = asyncio.create_task(self._stop.wait())
         try:
-            done, _ = await asyncio.wait({*lives, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            for task in done - {stopping}:
-                task.result()
+            yield
         finally:
-            # Both: a client's cancelled read may come back as if nothing had happened (seen with
-            # redis-py 8), and the life would go on.
-            ending.set()
-            for task in (*lives, stopping):
-                task.cancel()
-            await asyncio.gather(*lives, stopping, return_exceptions=True)
             await valkey.aclose()
             await self._clear_desk()
-
-    async def _keep(self, life: _Life, ending: asyncio.Event) -> None:
-        """One life: a step, a pause, until the end. Where a server is away it tries again, sooner
-        at first, and says so once."""
-        reach = Reach(f"{life.name}-server")
-        every = self._every_seconds if life.every_seconds is None else life.every_seconds
-        while not ending.is_set():
-            try:
-                await life.step(self)
-                reach.found()
-                pause = every
-            except life.waits_out as why:
-                reach.lost(why)
-                pause = reach.pause_seconds
-            await set_within(ending, pause)
-
-    @contextlib.asynccontextmanager
-    async def _connected(self) -> AsyncIterator[asyncpg.Connection]:
-        """A connection for one step: between two of them nothing of the server's need wait."""
-        connection = await asyncpg.connect(self._postgres_dsn, timeout=10, command_timeout=600)
-        try:
-            yield connection
-            await connection.close(timeout=5)
-        finally:
-            connection.terminate()
 
     # Lives.
 
@@ -467,18 +386,13 @@ class Watch:
             moved=decided.moved,
         )
 
-    def _say_ready(self) -> None:
-        if self._ready is not None:
-            self._ready()
-            self._ready = None
-
 
 _LIVES = (
-    _Life("adjudications", Watch.replay, REPLAY_EVERY_SECONDS, _STORE_AWAY),
-    _Life("tail", Watch.follow_journal, LOOK_EVERY_SECONDS, _SERVERS_AWAY),
-    _Life("near-line", Watch.pass_near_line, None, _SERVERS_AWAY),
-    _Life("releases", Watch.release, RELEASE_EVERY_SECONDS, _SERVERS_AWAY),
-    _Life("fingerprints", Watch.learn_fingerprints, FINGERPRINTS_EVERY_SECONDS, _SERVERS_AWAY),
+    Life("adjudications", Watch.replay, REPLAY_EVERY_SECONDS, _STORE_AWAY),
+    Life("tail", Watch.follow_journal, LOOK_EVERY_SECONDS, _SERVERS_AWAY),
+    Life("near-line", Watch.pass_near_line, None, _SERVERS_AWAY),
+    Life("releases", Watch.release, RELEASE_EVERY_SECONDS, _SERVERS_AWAY),
+    Life("fingerprints", Watch.learn_fingerprints, FINGERPRINTS_EVERY_SECONDS, _SERVERS_AWAY),
 )
 
 
@@ -544,14 +458,17 @@ async def watch(
     """
     if settings.postgres_dsn is None or settings.valkey_url is None:
         raise ValueError("watch needs postgres_dsn and valkey_url")
+    dsn = settings.postgres_dsn.get_secret_value()
+    metrics = WatchMetrics(registry or CollectorRegistry())
     watch_ = Watch(
-        postgres_dsn=settings.postgres_dsn.get_secret_value(),
+        postgres_dsn=dsn,
         valkey_url=settings.valkey_url.get_secret_value(),
         folder=settings.data_dir / "history",
         stop=stop,
         ready=ready,
-        metrics=WatchMetrics(registry or CollectorRegistry()),
+        metrics=metrics,
         every_seconds=settings.watch_every_seconds,
     )
-    if not await ended_in_time(watch_.run(), stop, _STOP_SECONDS + 1):
-        log.warning("watch-stopped-early")
+    async with beating(dsn, Heartbeat(Part.WATCH, instance_name(), lambda: metrics.facts)):
+        if not await ended_in_time(watch_.run(), stop, _STOP_SECONDS + 1):
+            log.warning("watch-stopped-early")

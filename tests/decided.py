@@ -110,7 +110,19 @@ async def sums(connection, table, campaign):
     for row in await connection.fetch(f"SELECT * FROM {table} WHERE campaign = $1", campaign):
         for kind in kinds:
             found[row["candidate"], State[kind.upper()]] += row[kind]
+    if table == "minutes":
+        await assert_minutes_add_up(connection)
     return +found
+
+
+async def assert_minutes_add_up(connection):
+    """`minute_totals` holds the sums of `minutes`, and of nothing else."""
+    kept = await connection.fetch("SELECT * FROM minute_totals ORDER BY campaign, minute")
+    summed = await connection.fetch(
+        "SELECT campaign, minute, sum(counted)::int, sum(held)::int FROM minutes"
+        " GROUP BY campaign, minute ORDER BY campaign, minute"
+    )
+    assert [tuple(row) for row in kept] == [tuple(row) for row in summed]
 
 
 async def hot_sums(valkey, shard, campaign_id):

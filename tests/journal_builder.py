@@ -11,6 +11,7 @@ from antifraud.screen import Decision
 from tally.rows import Placed
 from voting.ballot import Outcome
 from voting.journal import (
+    CLOSING_LAYOUT,
     ENTRY_FIELD,
     HEADER,
     LAYOUT,
@@ -123,6 +124,14 @@ class JournalBuilder:
         self.number += 1
         self.seq += len(votes)
         return Built(id_, packed)
+
+    def closing(self, *, closed: bool = True, campaign: int = 1) -> Built:
+        """The next entry, that closes the campaign or opens it again."""
+        self.at_us += 1_000
+        id_ = EntryId(self.epoch, self.number)
+        self.number += 1
+        places = (CLOSING_LAYOUT, self.shard, self.epoch, campaign, closed)
+        return Built(id_, HEADER.pack(*places, self.at_us, self.seq + 1, 0, 0))
 
     def refusals(self, number: int) -> list[Refusal]:
         return [

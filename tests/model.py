@@ -69,6 +69,8 @@ class Answer:
 class Model:
     campaign: Campaign
     challenges: bool = False
+    closed: bool = False
+    """By an entry of the journal, whatever the window says."""
     replid: str | None = None
     epoch: int = 0
     seq: int = 0
@@ -111,6 +113,17 @@ class Model:
                 self.replid = replid
         return answers
 
+    def close(self, *, closed: bool, replid: str) -> bool:
+        """Close or open again, on the server with this replication id; whether that left an entry
+        in the journal, and with it a new epoch where the server is another one."""
+        if self.closed is closed:
+            return False
+        self.closed = closed
+        if self.replid != replid:
+            self.epoch += 1
+            self.replid = replid
+        return True
+
     def _cast_one(
         self, tap: Tap, now: int, epoch: int, day: CampaignDay, yesterday: CampaignDay
     ) -> Answer:
@@ -130,7 +143,7 @@ class Model:
                     remaining=self._remaining(tap, today),
                 )
 
-        if now >= window.closes_at_us:
+        if self.closed or now >= window.closes_at_us:
             return Answer(Outcome.CLOSED, remaining=self._remaining(tap, today))
         if now < window.opens_at_us:
             return Answer(Outcome.NOT_OPEN, remaining=self._remaining(tap, today))

@@ -2,7 +2,7 @@
 -- The ballot box: one call casts a whole batch of one campaign, all or nothing.
 --
 -- KEYS (all under one hash tag; bytes and field names are drawn in journal.py)
---   1 head       hash    replid, epoch, seq
+--   1 head       hash    replid, epoch, seq; closed:<campaign number>, see closing.lua
 --   2 journal    stream  one entry per call that made a vote or turned a ballot away
 --   3 tally      hash    counters per candidate
 --   4 day        hash    device -> device-day record of the day
@@ -98,7 +98,7 @@ local function read_plan(text)
     rates[class] = { unpack(all, at, at + 7) }
     at = at + 8
   end
-  return { all, rates, {} }
+  return { all, rates, {}, 'closed:' .. all[4] }
 end
 
 -- A candidate as it lies in a ballot -> in decimal, as the tally's fields say.
@@ -212,8 +212,10 @@ local function cast(keys, args)
   end
 
   -- Read everything that the batch touches, each kind with one command.
-  local head = call('HMGET', keys[1], 'replid', 'epoch', 'seq')
+  local head = call('HMGET', keys[1], 'replid', 'epoch', 'seq', plan[4])
   local replid, epoch, seq = args[2], tonumber(head[2]) or 0, tonumber(head[3]) or 0
+  -- Nothing comes behind the entry that closed it, whatever the caller's window says.
+  if head[4] then state = CLOSED end
   -- Another server, or this one started anew: from here on positions are of a new epoch, so a seq
   -- that went back can never meet a position that was given out. A caller may hold an id that the
   -- server has changed since (a first replica came); so it is asked itself before that is believed.

@@ -6,6 +6,7 @@ Plain frozen values without I/O; `catalog` brings them from Postgres, `intake` f
 import enum
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from antifraud.limits import PERIODS_US, Rate
@@ -109,6 +110,29 @@ class Candidate:
     withdrawn: bool = False
 
 
+class ChangedField(NamedTuple):
+    """One field of a change; both None where only that it changed is said."""
+
+    name: str
+    was: str | None = None
+    became: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """One change made since the opening, as the public sees it."""
+
+    at: datetime
+    kind: str
+    """voting.changes.Kind."""
+    candidate: str | None
+    """Id of whom it concerns; None = the whole campaign."""
+    candidate_name: str | None
+    """As it is now."""
+    fields: tuple[ChangedField, ...]
+    reason: str
+
+
 @dataclass(frozen=True, slots=True)
 class Campaign:
     """One campaign with all its candidates (withdrawn ones included), in listed order."""
@@ -121,9 +145,14 @@ class Campaign:
     rules: Rules = Rules()
     limits: Limits = Limits()
     origins: tuple[str, ...] = ()
-    """Pages that may embed the cards, as a browser sends them in Origin."""
+    """Pages that may embed the cards, as a browser sends them in Origin; without portals that are
+    switched off."""
     paused_because: str | None = None
     candidates: tuple[Candidate, ...] = ()
+    is_test: bool = False
+    """A rehearsal: likes are taken and shown, and nothing of it is published."""
+    changes: tuple[Changed, ...] = ()
+    """Since the opening, oldest first."""
     by_id: dict[str, Candidate] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

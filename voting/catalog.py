@@ -16,7 +16,17 @@ from zoneinfo import ZoneInfo
 import asyncpg
 
 from antifraud.limits import Rate
-from voting.campaign import Campaign, Candidate, Limits, Order, Rules, Visibility, VotingWindow
+from voting.campaign import (
+    Campaign,
+    Candidate,
+    Changed,
+    Limits,
+    Order,
+    Rules,
+    Visibility,
+    VotingWindow,
+)
+from voting.changes import public_changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +55,11 @@ async def load_campaigns(connection: asyncpg.Connection) -> dict[str, Campaign]:
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         campaigns = await connection.fetch(
             "SELECT number, id, title, time_zone, opens_at, closes_at, rules::text, limits::text,"
-            " origins, paused_because FROM campaigns ORDER BY number"
+            " ARRAY(SELECT origin FROM unnest(origins) WITH ORDINALITY AS _ (origin, place)"
+            "  WHERE origin <> ALL (origins_off) ORDER BY place) AS origins,"
+            " paused_because, is_test FROM campaigns ORDER BY number"
         )
+        changes = await public_changes(connection)
         rows = await connection.fetch(
             "SELECT campaign, number, id, name, organisation, unit, channel, title, summary,"
             " photo, withdrawn_at IS NOT NULL AS withdrawn FROM candidates"
@@ -55,7 +68,10 @@ async def load_campaigns(connection: asyncpg.Connection) -> dict[str, Campaign]:
     candidates: defaultdict[int, list[Candidate]] = defaultdict(list)
     for campaign, *fields in rows:
         candidates[campaign].append(Candidate(*fields))
-    return {row["id"]: _campaign(row, tuple(candidates[row["number"]])) for row in campaigns}
+    return {
+        row["id"]: _campaign(row, tuple(candidates[row["number"]]), changes.get(row["number"], ()))
+        for row in campaigns
+    }
 
 
 async def load_photo(connection: asyncpg.Connection, photo_id: str) -> Photo | None:
@@ -66,7 +82,9 @@ async def load_photo(connection: asyncpg.Connection, photo_id: str) -> Photo | N
     return Photo(**row) if row else None
 
 
-def _campaign(row: Mapping[str, Any], candidates: tuple[Candidate, ...]) -> Campaign:
+def _campaign(
+    row: Mapping[str, Any], candidates: tuple[Candidate, ...], changes: tuple[Changed, ...]
+) -> Campaign:
     zone = ZoneInfo(row["time_zone"])
     return Campaign(
         number=row["number"],
@@ -80,6 +98,8 @@ def _campaign(row: Mapping[str, Any], candidates: tuple[Candidate, ...]) -> Camp
         origins=tuple(row["origins"]),
         paused_because=row["paused_because"],
         candidates=candidates,
+        is_test=row["is_test"],
+        changes=changes,
     )
 
 

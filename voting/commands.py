@@ -44,7 +44,7 @@ def edge(
         listening.setblocking(False)
         os.set_inheritable(listen_fd, False)
     process.run(
-        lambda child: run_edge(settings, listening, child, admin_port=admin_port),
+        lambda child: run_edge(settings, listening, child, admin_port=admin_port, worker=worker),
         log_level=settings.log_level,
         ready_fd=ready_fd,
         lifeline_fd=lifeline_fd,

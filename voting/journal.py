@@ -5,9 +5,11 @@ The only place with key names and byte layouts; `ballot_box.lua` writes what is 
 Keys (all that one vote needs lies under one hash tag, so one call does everything):
 
     {s0}:head                     hash    replid, epoch, seq: where the journal stands;
-                                          adjudicated: number of the last adjudication
-    {s0}:journal                  stream  one entry per batch, one per adjudication; field "e",
-                                          layouts below
+                                          adjudicated: number of the last adjudication;
+                                          closed:<campaign number>: id of the entry that closed it,
+                                          there as long as it is closed
+    {s0}:journal                  stream  one entry per batch, one per adjudication, one per closing
+                                          or reopening; field "e", layouts below
     {s0}:tally:<campaign>         hash    "<n>" counted, "h<n>" held, "s<n>" struck,
                                           "r<n>:<outcome>" refused; n = Candidate.number
     {s0}:day:<campaign>:<date>    hash    device -> device-day record, layout below
@@ -54,6 +56,15 @@ votes, so the next entry's first_seq is the same (version 2; `number` counts fro
     +---------+-------+-------+----------+--------+-------+-----------+--------+---+----------+
     then `deltas` times: candidate u16, counted i32, held i32, struck i32.
 
+Entry of a closing: after it this shard takes no like of the campaign, until another one opens it
+again. It has no votes either, and nothing follows its header (version 3)
+
+    +---------+-------+-------+----------+--------+-------+-----------+---+---+
+    | version | shard | epoch | campaign | closed | at_us | first_seq | 0 | 0 |
+    |   u8    |  u8   |  u16  |   u16    |  u32   |  u64  |    u64    |u16|u16|
+    +---------+-------+-------+----------+--------+-------+-----------+---+---+
+    closed: 1, or 0 where it opens again.
+
 Device-day record: next_free u64, then per like (oldest first)
 
     +-----------+-------+-------+-----+
@@ -76,6 +87,8 @@ LAYOUT = 1
 """Version byte of an entry."""
 ADJUDICATION_LAYOUT = 2
 """Version byte of an adjudication's entry."""
+CLOSING_LAYOUT = 3
+"""Version byte of an entry that closes a campaign or opens it again."""
 
 ENTRY_FIELD = b"e"
 
@@ -195,6 +208,27 @@ class Adjudication(NamedTuple):
         return 0
 
 
+class Closing(NamedTuple):
+    """One shard's end of a campaign (or its beginning anew), as it lies in the journal."""
+
+    shard: int
+    epoch: int
+    campaign: int
+    closed: bool
+    """False: open again."""
+    at_us: int
+    first_seq: int
+    """Of the next vote: every one before it was cast before this."""
+
+    @property
+    def vote_count(self) -> int:
+        return 0
+
+
+AnyEntry = Entry | Adjudication | Closing
+"""Whatever lies in a journal."""
+
+
 def pack_ballot(
     ballot: Ballot, network: bytes, network_wide: bytes, signals: Signals, verdict: Verdict
 ) -> bytes:
@@ -220,17 +254,20 @@ def pack_ballot(
     )
 
 
-def unpack_entry(packed: bytes) -> Entry | Adjudication:
-    """An entry of either kind out of its bytes; JournalError where they are not one."""
+def unpack_entry(packed: bytes) -> AnyEntry:
+    """An entry of any kind out of its bytes; JournalError where they are not one."""
     if len(packed) < HEADER.size:
         raise JournalError(f"an entry of {len(packed)} bytes has no whole header")
     header = HEADER.unpack_from(packed)
     if header[0] == ADJUDICATION_LAYOUT:
         return _unpack_adjudication(packed, header)
+    if header[0] == CLOSING_LAYOUT:
+        return _unpack_closing(packed, header)
     layout, shard, epoch, campaign, day, at_us, first_seq, votes, refusals = header
     if layout != LAYOUT:
         raise JournalError(
-            f"an entry of layout {layout}; this version reads {LAYOUT} and {ADJUDICATION_LAYOUT}"
+            f"an entry of layout {layout}; this version reads {LAYOUT}, {ADJUDICATION_LAYOUT} and "
+            f"{CLOSING_LAYOUT}"
         )
     votes_end = HEADER.size + votes * VOTE.size
     if len(packed) != votes_end + refusals * REFUSAL.size:
@@ -262,7 +299,7 @@ def unwrap_entry(found: Any) -> tuple[EntryId, bytes]:
     return EntryId.parse(stream_id), fields[ENTRY_FIELD]
 
 
-def read_entry(id_: EntryId, packed: bytes) -> Entry | Adjudication:
+def read_entry(id_: EntryId, packed: bytes) -> AnyEntry:
     """The entry under this id; JournalError says which one cannot be read, and why."""
     try:
         return unpack_entry(packed)
@@ -286,6 +323,13 @@ def _unpack_adjudication(packed: bytes, header: tuple[int, ...]) -> Adjudication
         decision,
         tuple(map(Delta._make, DELTA.iter_unpack(packed[deltas_at:]))),
     )
+
+
+def _unpack_closing(packed: bytes, header: tuple[int, ...]) -> Closing:
+    _, shard, epoch, campaign, closed, at_us, first_seq, *_ = header
+    if len(packed) != HEADER.size or closed not in (0, 1):
+        raise JournalError(f"a closing of {len(packed)} bytes says {closed}")
+    return Closing(shard, epoch, campaign, bool(closed), at_us, first_seq)
 
 
 class Like(NamedTuple):
@@ -315,6 +359,11 @@ def unpack_device_day(record: bytes, shard: int) -> tuple[int, list[Like]]:
 
 def head_key(shard: int) -> str:
     return f"{{s{shard}}}:head"
+
+
+def closed_field(campaign: int) -> str:
+    """Of the head: where it is there, the campaign with this number is closed."""
+    return f"closed:{campaign}"
 
 
 def journal_key(shard: int) -> str:

@@ -7,6 +7,7 @@ named like the variables in lower case (`dianzan_postgres_dsn`) in the folder th
 
 import ipaddress
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,6 +20,19 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 def _cores_less_one() -> int:
     return max(1, len(os.sched_getaffinity(0)) - 1)
+
+
+def _origin(text: str | None) -> str | None:
+    """An address without a path, or ValueError."""
+    if text is not None and not re.fullmatch(r"https?://[a-z0-9.\[\]:-]+", text):
+        raise ValueError("scheme and host wanted, lower case, without a path: https://example.cn")
+    return text
+
+
+def _origin_with_path(text: str | None) -> str | None:
+    if text is not None and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", text):
+        raise ValueError("an address wanted: https://example.cn/realm")
+    return text
 
 
 class Settings(BaseSettings):
@@ -52,7 +66,16 @@ class Settings(BaseSettings):
         ge=1,
         description="Ballots that wait in one edge worker at most; past it the answer is 503.",
     )
+    console_host: str = Field(
+        default="127.0.0.1",
+        description="Address that the console listens on; put a proxy that speaks TLS before it.",
+    )
     console_port: Port = Field(default=8090, description="Port of the console; 0 = any free.")
+    console_origin: Annotated[str | None, AfterValidator(_origin)] = Field(
+        default=None,
+        description="What browsers call the console, as https://console.example.cn; unset = what "
+        "a request says.",
+    )
     admin_port: Port = Field(
         default=9090, description="Port of /metrics, loopback only; 0 = any free."
     )
@@ -66,6 +89,28 @@ class Settings(BaseSettings):
     keys_file: Path | None = Field(
         default=None,
         description="File of the installation's keys; unset = secrets/keys.json in data_dir.",
+    )
+    log_keys_file: Path | None = Field(
+        default=None,
+        description="File of the keys that sign logs and publications; unset = secrets/log.json in "
+        "data_dir.",
+    )
+    console_key_file: Path | None = Field(
+        default=None,
+        description="File of the key that the console seals secrets with; unset = "
+        "secrets/console.json in data_dir.",
+    )
+    oidc_issuer: Annotated[str | None, AfterValidator(_origin_with_path)] = Field(
+        default=None,
+        description="Identity provider that staff may sign in by, as https://id.example.cn/realm; "
+        "unset = by password alone.",
+    )
+    oidc_client_id: str | None = Field(
+        default=None, description="What the console is called at the identity provider."
+    )
+    oidc_client_secret: SecretStr | None = Field(
+        default=None,
+        description="The console's secret there; unset = a public client, by PKCE alone.",
     )
     secrets_dir: Path | None = Field(
         default=None, description="Folder of files that each hold one setting."
@@ -133,6 +178,32 @@ class Settings(BaseSettings):
         description="Growth of the store's append-only file, in MiB, after which the flusher asks "
         "for its rewrite.",
     )
+    private_destinations: bool = Field(
+        default=False,
+        description="Whether news may be sent to addresses in private networks, and by plain http.",
+    )
+    smtp_url: SecretStr | None = Field(
+        default=None,
+        description="Mail server for news, smtp://user:password@host:587 (STARTTLS) or "
+        "smtps://host:465; unset = no mail.",
+    )
+    mail_from: str | None = Field(default=None, description="Sender of the news that goes by mail.")
+    alert_flag_places: int = Field(
+        default=3,
+        ge=1,
+        description="A flag that moves a candidate by so many places is sent as an alert.",
+    )
+    alert_flag_votes: int = Field(
+        default=1_000, ge=1, description="A flag of so many votes is sent as an alert."
+    )
+    alert_lag_seconds: int = Field(
+        default=60,
+        ge=5,
+        description="How far Postgres or the log may be behind before an alert is sent.",
+    )
+    alert_disk_percent: int = Field(
+        default=90, ge=1, le=99, description="How full the disk of data_dir may be before an alert."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severity that is logged."
     )
@@ -158,6 +229,14 @@ class Settings(BaseSettings):
     @property
     def keys_path(self) -> Path:
         return self.keys_file or self.data_dir / "secrets" / "keys.json"
+
+    @property
+    def log_keys_path(self) -> Path:
+        return self.log_keys_file or self.data_dir / "secrets" / "log.json"
+
+    @property
+    def console_key_path(self) -> Path:
+        return self.console_key_file or self.data_dir / "secrets" / "console.json"
 
 
 def load_settings(**overrides: Any) -> Settings:

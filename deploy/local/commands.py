@@ -21,8 +21,9 @@ def up() -> None:
     Starts an embedded Valkey and an embedded Postgres (unless DIANZAN_VALKEY_URL or
     DIANZAN_POSTGRES_DSN names another), brings the schema up to date, imports the demo campaign
     into an empty database, makes the key file, and runs DIANZAN_EDGE_WORKERS edge processes, the
-    flusher and watch. Needs nothing installed but this package, and no root. Everything that lasts
-    is in DIANZAN_DATA_DIR (default ./data); one `dianzan up` at a time runs on one such folder.
+    flusher, watch, the publisher and the console. Needs nothing installed but this package, and no
+    root. Everything that lasts is in DIANZAN_DATA_DIR (default ./data); one `dianzan up` at a time
+    runs on one such folder.
 
     Prints one line of JSON on stdout when all is ready, and nothing else there: ready, pid (takes
     SIGTERM), edge, console, admin, campaign, valkey, postgres, data. An address that you set
@@ -37,8 +38,9 @@ def up() -> None:
 
     \b
     Ports (0 = any free):
-      DIANZAN_EDGE_PORT   8080  the public edge, on DIANZAN_EDGE_HOST (127.0.0.1)
-      DIANZAN_ADMIN_PORT  9090  health and metrics, always on 127.0.0.1
+      DIANZAN_EDGE_PORT     8080  the public edge, on DIANZAN_EDGE_HOST (127.0.0.1)
+      DIANZAN_CONSOLE_PORT  8090  the console, on DIANZAN_CONSOLE_HOST (127.0.0.1)
+      DIANZAN_ADMIN_PORT    9090  health and metrics, always on 127.0.0.1
     """
     from deploy.local import supervisor
 

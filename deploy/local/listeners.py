@@ -1,6 +1,6 @@
-"""The edge's listening sockets: one per worker, on one port (SO_REUSEPORT).
+"""Listening sockets of the edge, one per worker on one port (SO_REUSEPORT), and of the console.
 
-The supervisor opens them and keeps them open for its life, so that a worker that dies costs its
+The supervisor opens them and keeps them open for its life, so that a process that dies costs its
 clients a wait in the socket's queue and not a refusal.
 """
 
@@ -16,8 +16,11 @@ class PortInUse(Exception):
 
 
 @contextlib.contextmanager
-def listening(host: str, port: int, count: int) -> Iterator[list[socket.socket]]:
-    """`count` sockets that listen on the same host and port (0 = any free); raises PortInUse."""
+def listening(
+    host: str, port: int, count: int, *, part: str = "edge"
+) -> Iterator[list[socket.socket]]:
+    """`count` sockets that listen on the same host and port (0 = any free); raises PortInUse, in
+    which `part` names the settings."""
     with contextlib.ExitStack() as opened:
         try:
             family, _, _, _, address = socket.getaddrinfo(
@@ -36,8 +39,8 @@ def listening(host: str, port: int, count: int) -> Iterator[list[socket.socket]]
                 sockets.append(listener)
         except OSError as why:
             raise PortInUse(
-                f"the edge cannot listen on {host} port {port} ({why.strerror}): "
-                "set DIANZAN_EDGE_PORT (0 = any free) or DIANZAN_EDGE_HOST"
+                f"the {part} cannot listen on {host} port {port} ({why.strerror}): "
+                f"set DIANZAN_{part.upper()}_PORT (0 = any free) or DIANZAN_{part.upper()}_HOST"
             ) from None
         yield sockets
 

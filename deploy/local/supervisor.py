@@ -2,12 +2,12 @@
 
     embedded Valkey and Postgres (each unless an address of another is set)
       -> schema -> demo campaign (into an empty database) -> keys
-      -> edge workers, flusher, watch -> the ready line
+      -> edge workers, flusher, watch, publisher, console -> the ready line
 
-Stopping goes the other way: edges finish what they have taken, the flusher moves the rest of the
-journal while watch ends, then the servers. A kill -9 instead loses nothing either: what was
-answered is on the disk, our own processes see their lifeline end, and the next `up` ends the
-servers that are left.
+Stopping goes the other way: edges finish what they have taken while the console ends, the flusher
+moves the rest of the journal while watch and publisher end, then the servers. A kill -9 instead
+loses nothing either: what was answered is on the disk, our own processes see their lifeline end,
+and the next `up` ends the servers that are left.
 """
 
 import asyncio
@@ -89,6 +89,9 @@ async def _start(
     listeners = opened.enter_context(
         listening(settings.edge_host, settings.edge_port, settings.edge_workers)
     )
+    [console_listener] = opened.enter_context(
+        listening(settings.console_host, settings.console_port, 1, part="console")
+    )
     admin_url = await opened.enter_async_context(_admin(settings, lambda: children))
     lifeline_fd = opened.enter_context(_lifeline())
     keys_were_there = settings.keys_path.exists()
@@ -96,7 +99,7 @@ async def _start(
     if not keys_were_there:
         _say(f"Made the keys of this installation: {settings.keys_path} (keep a copy)")
 
-    opened.push_async_callback(_stop_all, children, listeners)
+    opened.push_async_callback(_stop_all, children, [*listeners, console_listener])
     logs = private_folder(settings.data_dir / "logs")
     for server in servers.values():
         _say(f"Starting {server.name} ...")
@@ -128,8 +131,15 @@ async def _start(
             say=_say,
         )
 
-    _say(f"Starting {len(listeners)} edge worker(s), the flusher and watch ...")
-    processes = [own("flush", "flush"), own("watch", "watch")]
+    _say(
+        f"Starting {len(listeners)} edge worker(s), the flusher, watch, the publisher and the "
+        "console ..."
+    )
+    console_fd = console_listener.fileno()
+    processes = [
+        *(own(name, name) for name in ("flush", "watch", "publish")),
+        own("console", "console", "--listen-fd", str(console_fd), pass_fds=(console_fd,)),
+    ]
     for worker, listener in enumerate(listeners):
         listen_fd = listener.fileno()
         processes.append(
@@ -149,7 +159,7 @@ async def _start(
             "ready": True,
             "pid": os.getpid(),
             "edge": url_of(listeners[0]),
-            "console": None,
+            "console": url_of(console_listener),
             "admin": admin_url,
             "campaign": campaign,
             "valkey": valkey_url,
@@ -157,6 +167,7 @@ async def _start(
             "data": str(settings.data_dir),
         },
         time.monotonic() - begun,
+        first_account=not await _has_staff(postgres_dsn),
     )
     return children
 
@@ -180,6 +191,15 @@ async def _campaigns(dsn: str) -> dict[str, Campaign]:
     connection = await asyncpg.connect(dsn, timeout=_CONNECT_TIMEOUT_SECONDS)
     try:
         return await load_campaigns(connection)
+    finally:
+        await connection.close()
+
+
+async def _has_staff(dsn: str) -> bool:
+    connection = await asyncpg.connect(dsn, timeout=_CONNECT_TIMEOUT_SECONDS)
+    try:
+        has: bool = await connection.fetchval("SELECT EXISTS (SELECT FROM staff)")
+        return has
     finally:
         await connection.close()
 
@@ -210,8 +230,8 @@ async def _stop_all(children: list[Kept], listeners: list[socket.socket]) -> Non
     for listener in listeners:
         listener.close()
     stages: tuple[tuple[Callable[[str], bool], float], ...] = (
-        (lambda name: name.startswith("edge-"), _EDGES_END_BY),
-        (lambda name: name in ("flush", "watch"), _FLUSHER_ENDS_BY),
+        (lambda name: name.startswith("edge-") or name == "console", _EDGES_END_BY),
+        (lambda name: name in ("flush", "watch", "publish"), _FLUSHER_ENDS_BY),
         (lambda name: name == "valkey-server", _VALKEY_ENDS_BY),
         (lambda name: name == "postgres", _POSTGRES_ENDS_BY),
     )
@@ -280,11 +300,18 @@ def _on_stop_signals(act: Callable[[], None]) -> None:
         loop.add_signal_handler(signal.SIGHUP, act)
 
 
-def _announce(ready: dict[str, Any], seconds: float) -> None:
+def _announce(ready: dict[str, Any], seconds: float, *, first_account: bool) -> None:
     """The one line on stdout for programs, and a few on stderr for people."""
+    nobody = (
+        "                 nobody may sign in yet: dianzan staff add NAME --role admin\n"
+        if first_account
+        else ""
+    )
     _say(
         f"\n  点赞服务已启动 · Dianzan is ready ({seconds:.1f} s)\n\n"
         f"    click here   {ready['edge']}/\n"
+        f"    console      {ready['console']}/\n"
+        f"{nobody}"
         f"    metrics      {ready['admin']}/metrics\n"
         f"    data folder  {ready['data']}\n"
         f"    to stop      Ctrl-C, or kill {ready['pid']}\n"

@@ -12,7 +12,7 @@ CREATE TABLE campaign_changes (
     number integer PRIMARY KEY CHECK (number > 0),
     at timestamptz NOT NULL,
     campaign smallint NOT NULL REFERENCES campaigns (number),
-    kind text NOT NULL,       -- tally.campaign_changes.Kind
+    kind text NOT NULL,       -- voting.changes.Kind
     candidate integer,        -- whom it concerns; null = the whole campaign
     was jsonb NOT NULL,       -- what it was, by field name
     became jsonb NOT NULL,
@@ -120,6 +120,16 @@ CREATE TABLE proposals (
 );
 CREATE INDEX proposals_open ON proposals (campaign) WHERE state = 'open';
 
+-- Checked imports over a campaign that has opened: what their proposals would bring in.
+CREATE TABLE staged_imports (
+    number integer PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+    at timestamptz NOT NULL DEFAULT now(),
+    campaign smallint NOT NULL REFERENCES campaigns (number),
+    version integer NOT NULL, -- number of the campaign's last change when it was compared
+    content jsonb NOT NULL,   -- manifest and list (tally/imports.py); pictures are in photos
+    made_by text NOT NULL
+);
+
 -- Comments on a case, by its first flag.
 CREATE TABLE comments (
     number integer PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
@@ -160,6 +170,15 @@ CREATE TABLE logs (
     PRIMARY KEY (campaign, log)
 );
 
+-- Which keys the logs were begun with: no others are taken (tally/log_keys.py).
+CREATE TABLE log_identity (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    verifier_key text NOT NULL,  -- as C2SP signed-note writes it, name included
+    salts_check bytea NOT NULL
+);
+CREATE TRIGGER log_identity_only_grows BEFORE UPDATE OR DELETE OR TRUNCATE ON log_identity
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
 -- Which votes became which leaves: those of the range, in order of (shard, epoch, seq), begin at
 -- leaf `start`. Runs: where in the range this campaign's seqs are dense.
 CREATE TABLE log_ranges (
@@ -196,6 +215,8 @@ CREATE TABLE log_tiles (
     content bytea NOT NULL,
     PRIMARY KEY (campaign, log, level, number)
 );
+-- Hashes do not shrink: no time is lost on trying.
+ALTER TABLE log_tiles ALTER COLUMN content SET STORAGE EXTERNAL;
 
 -- Signed statements of a log's size and root: hourly, at each publication and at the close. A size
 -- has one root for ever.

@@ -18,7 +18,7 @@ from deploy.local.run_folder import runs
 from tests.acceptance.conftest import Service, a_service, kill_all, processes_of
 from tests.conftest import wait_until
 
-OWN = ("edge-0", "flush", "watch")
+OWN = ("edge-0", "flush", "watch", "publish", "console")
 SERVERS = ("valkey-server", "postgres")
 
 
@@ -82,15 +82,19 @@ def test_the_ready_line_names_everything_and_is_all_of_stdout(service):
     assert ready["campaign"] == "demo"
     assert ready["data"] == str(service.data_dir)
     assert get(ready["edge"])[0] == 200
+    assert "登录" in get(f"{ready['console']}/sign-in")[1].decode()
     assert service.printed.count("\n") == 1
     assert ready["edge"] in service.said, "people are shown where to click"
+    assert ready["console"] in service.said
+    assert "dianzan staff add NAME --role admin" in service.said, "nobody has an account yet"
 
 
 def test_a_process_list_shows_each_part(service):
     lines = {name: psutil.Process(pid).cmdline() for name, pid in service.pids().items()}
     assert " ".join(psutil.Process(service.ready["pid"]).cmdline()).endswith("dianzan up")
     assert "dianzan edge " in " ".join(lines["edge-0"])
-    assert "dianzan flush " in " ".join(lines["flush"])
+    for name in ("flush", "watch", "publish", "console"):
+        assert f"dianzan {name} " in " ".join(lines[name])
     assert "valkey-server " in " ".join(lines["valkey-server"])
     assert "postgres " in " ".join(lines["postgres"])
 

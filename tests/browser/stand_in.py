@@ -33,6 +33,7 @@ STATUS = {
     "challenge": 428,
     "throttled": 429,
     "refused": 403,
+    "unknown-candidate": 404,
     "closed": 403,
     "not-open": 403,
     "paused": 403,
@@ -200,25 +201,28 @@ class StandIn:
         return web.Response(body=_card_size(kind), content_type=f"image/{kind}")
 
     async def _candidates(self, _):
+        public = [
+            {
+                "id": c.id,
+                "name": c.name,
+                "organisation": c.organisation,
+                "channel": c.channel,
+                "title": c.title,
+                "summary": "" if c.withdrawn else c.summary,
+                "photo": {
+                    "webp": f"/v1/photos/{c.photo}.webp",
+                    "jpeg": f"/v1/photos/{c.photo}.jpg",
+                }
+                if c.photo
+                else None,
+                **({"withdrawn": True} if c.withdrawn else {}),
+            }
+            for c in self.campaign.candidates
+        ]
         return web.json_response(
             {
-                "candidates": [
-                    {
-                        "id": c.id,
-                        "name": c.name,
-                        "organisation": c.organisation,
-                        "channel": c.channel,
-                        "title": c.title,
-                        "summary": c.summary,
-                        "photo": {
-                            "webp": f"/v1/photos/{c.photo}.webp",
-                            "jpeg": f"/v1/photos/{c.photo}.jpg",
-                        }
-                        if c.photo
-                        else None,
-                    }
-                    for c in self.campaign.candidates
-                ]
+                "candidates": [one for one in public if "withdrawn" not in one],
+                "withdrawn": [one for one in public if "withdrawn" in one],
             }
         )
 

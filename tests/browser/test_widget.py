@@ -1,6 +1,7 @@
 """The like card in a real browser, against a server that keeps the contract."""
 
 import contextlib
+import dataclasses
 import re
 
 import pytest
@@ -415,6 +416,34 @@ async def test_card_of_somebody_who_is_not_in_the_campaign_hides_itself(browser)
             "document.querySelector('like-card').setAttribute('candidate', 'toString')"
         )
         await expect(seen.page.locator("like-card").first).to_be_hidden()
+
+
+async def test_card_of_somebody_who_withdrew_says_so_and_takes_no_like(browser):
+    first, second, *others = demo_campaign().candidates
+    gone = dataclasses.replace(first, withdrawn=True)
+    server = StandIn(demo_campaign(candidates=(gone, second, *others)))
+    async with portal(browser, server) as (_, seen):
+        await Card(seen.page, second.id).is_ready()
+        await seen.page.evaluate(
+            "(id) => document.querySelector('like-card').setAttribute('candidate', id)", first.id
+        )
+        card = Card(seen.page, first.id)
+        await expect(card.button.locator("span").first).to_have_text("已退出")
+        await expect(card.host.get_by_role("heading")).to_have_text(first.name)
+        await expect(card.button).to_have_attribute("aria-disabled", "true")
+        await card.button.dispatch_event("click")
+        await expect(card.button.locator("span").first).to_have_text("已退出")
+        assert server.asked_for("/likes") == []
+
+
+async def test_like_of_somebody_who_withdrew_meanwhile_says_so(browser):
+    async with portal(browser) as (server, seen):
+        card = Card(seen.page)
+        await card.is_ready()
+        server.next_outcomes = ["unknown-candidate"]
+        await card.button.click()
+        await expect(card.note).to_have_text("已退出")
+        await card.shows(READY, 0)
 
 
 async def test_keyboard_reaches_the_button_shows_it_and_likes(browser):

@@ -147,9 +147,10 @@ def environment(tmp_path, valkey_url, postgres_dsn):
 def start(environment):
     """Starts `dianzan` with these arguments."""
 
-    async def start(*arguments, pass_fds=(), without=()):
+    async def start(*arguments, pass_fds=(), without=(), stdin=None):
         return await asyncio.create_subprocess_exec(
             sys.executable, "-m", "deploy.cli", *arguments,
+            stdin=stdin,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, pass_fds=pass_fds,
             env={name: value for name, value in environment.items() if name not in without},
         )  # fmt: skip

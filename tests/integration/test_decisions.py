@@ -210,6 +210,7 @@ async def _everything(postgres):
         table: await postgres.fetch(f"SELECT * FROM {table} ORDER BY 1, 2, 3")
         for table in (
             "decisions", "decision_votes", "vote_state", "adjudications", "tallies", "minutes",
+            "minute_totals",
         )
     }  # fmt: skip
 
@@ -432,8 +433,8 @@ async def test_an_entry_of_an_unknown_kind_stops_the_flusher(valkey, valkey_url,
     builder = JournalBuilder()
     whole = builder.entry(1)
     await write(valkey, [whole])
-    await valkey.xadd(journal_key(0), {ENTRY_FIELD: b"\x03" + whole.packed[1:]}, id="1-1")
-    with pytest.raises(JournalError, match="layout 3; this version reads 1 and 2"):
+    await valkey.xadd(journal_key(0), {ENTRY_FIELD: b"\x04" + whole.packed[1:]}, id="1-1")
+    with pytest.raises(JournalError, match="layout 4; this version reads 1, 2 and 3"):
         await flush_all(valkey_url, postgres_dsn)
 
 

@@ -59,10 +59,44 @@ async def test_withdrawn_candidate_is_neither_shown_nor_liked(edge, postgres):
 
     async def gone():
         _, body = await get(edge, "/v1/campaigns/spring/candidates")
-        return b"c002" not in body
+        return "c002" not in [one["id"] for one in json.loads(body)["candidates"]]
 
     await wait_until_async(gone, seconds=2, what="a change of the catalog")
-    assert (await edge.like(await edge.token(), "c002"))[0] == 404
+    status, body = await edge.like(await edge.token(), "c002")
+    assert (status, body["outcome"]) == (404, "unknown-candidate")
+    assert body["title"] == "这位候选人已退出"
+    _, body = await get(edge, "/v1/campaigns/spring/candidates")
+    assert json.loads(body)["withdrawn"] == [
+        {
+            "id": "c002",
+            "name": "候选人2",
+            "organisation": "所",
+            "title": "研究员",
+            "summary": "",
+            "photo": None,
+            "withdrawn": True,
+        }
+    ]
+    _, body = await get(edge, "/v1/campaigns/spring/counts")
+    assert "c002" not in json.loads(body)["counts"]
+    answer, body = await get(edge, "/v1/campaigns/spring/counts/c002.svg")
+    assert (answer.status, json.loads(body)["outcome"]) == (404, "unknown-candidate")
+
+
+async def test_the_card_of_somebody_who_withdrew_says_so_and_has_no_button(edge, postgres):
+    await postgres.execute("UPDATE candidates SET withdrawn_at = now() WHERE id = 'c002'")
+    await postgres.execute("UPDATE catalog SET version = version + 1")
+
+    async def said():
+        _, body = await get(edge, "/embed/v1/card/spring/c002")
+        return "已退出" in body.decode() and "<form" not in body.decode()
+
+    await wait_until_async(said, seconds=2, what="a change of the catalog")
+    url = f"{edge.url}/embed/v1/card/spring/c002"
+    async with edge.http.post(url, data={"click": "click-0001"}, allow_redirects=False) as answer:
+        assert answer.status == 303
+        assert answer.headers["Location"] == "/embed/v1/card/spring/c002"
+        assert "Set-Cookie" not in answer.headers
 
 
 async def test_counts_have_every_candidate_and_an_etag(edge):

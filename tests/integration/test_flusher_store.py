@@ -35,6 +35,7 @@ async def everything(postgres: asyncpg.Connection) -> dict[str, list[asyncpg.Rec
             ("votes", "day, shard, epoch, seq"),
             ("tallies", "1, 2"),
             ("minutes", "1, 2, 3"),
+            ("minute_totals", "1, 2"),
             ("refusals", "1, 2, 3"),
             ("watermarks", "1"),
         )
@@ -85,6 +86,8 @@ async def test_totals_minutes_and_refusals_grow_with_the_rows(store, postgres):
     assert [tuple(row) for row in found["tallies"]] == [(1, 4, 6, 2, 0)]
     minutes = [(row["minute"].minute, row["counted"], row["held"]) for row in found["minutes"]]
     assert minutes == [(0, 2, 1), (1, 3, 1), (2, 1, 0)]
+    in_all = [(row["minute"].minute, row["counted"], row["held"]) for row in found["minute_totals"]]
+    assert in_all == minutes, "one candidate's are all there are"
     assert [tuple(row) for row in found["refusals"]] == [
         (1, 4, Outcome.THROTTLED.value, 28),
         (1, 5, Outcome.REFUSED.value, 2),

@@ -80,7 +80,7 @@ def strict(tmp_path):
 async def everything(postgres):
     return [
         await postgres.fetch(f"SELECT * FROM {table} ORDER BY 1, 2, 3, 4")
-        for table in ("votes", "tallies", "refusals", "minutes", "watermarks")
+        for table in ("votes", "tallies", "refusals", "minutes", "minute_totals", "watermarks")
     ]
 
 

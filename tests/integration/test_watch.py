@@ -19,7 +19,7 @@ from antifraud.detectors import live
 from antifraud.flags import DETECTORS_VERSION, Flag
 from antifraud.screen import Decision
 from deploy.local.servers import EmbeddedValkey
-from tally import near_line, patience
+from tally import lives, near_line, patience
 from tally import watch as watching
 from tally.holds import WATCH, Action, Case, State, decide
 from tally.tail import KnownCampaign, Tail
@@ -37,7 +37,7 @@ from voting.settings import load_settings
 @pytest.fixture
 def events(monkeypatch):
     """What the watch logs."""
-    return captured_logs(monkeypatch, watching, patience)
+    return captured_logs(monkeypatch, watching, lives, patience)
 
 
 @pytest.fixture(autouse=True)

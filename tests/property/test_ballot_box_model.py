@@ -19,6 +19,7 @@ from antifraud.limits import Rate
 from antifraud.networks import NetworkClass, Prefixes
 from antifraud.screen import Verdict
 from antifraud.signals import Signals
+from tally import closing
 from tests.model import Mark, Model, Tap
 from voting import ballot_box, journal
 from voting.ballot import Ballot, Outcome
@@ -56,6 +57,7 @@ REASONS = [bytes(3), b"\x11\x12\x13", b"\x11\0\0"]
 JUMPS_US = [86_400_000_000, 43_200_000_000, 600_000_000, -600_000_000, -86_400_000_000]
 SERVERS = "ssssssst"  # is it still the same server, or the next one?
 CALLERS = "kkko"  # does the caller know it, or an older one?
+CLOSINGS = [None] * 8 + [True, True, False, False]  # closes, opens again before the batch
 
 
 def campaign_of(per_candidate, per_day, per_life, device, network, paused):
@@ -115,6 +117,7 @@ batches = st.lists(
         st.sampled_from(SERVERS),
         st.sampled_from(CALLERS),
         watched,
+        st.sampled_from(CLOSINGS),
     ),
     min_size=1,
     max_size=12,
@@ -171,6 +174,7 @@ def history_of(seed):
                 pick(SERVERS),
                 pick(CALLERS),
                 watched_now(),
+                pick(CLOSINGS),
             )
             for _ in range(chance.randint(1, 12))
         ],
@@ -178,23 +182,60 @@ def history_of(seed):
     )
 
 
-@pytest.fixture
-def store(valkey_server):
-    """The function with the test's server facts, on an empty Valkey."""
-    source = ballot_box.LIBRARY
+def _for_test(source, name, functions):
+    """A library with the test's server facts, under names of the test's."""
     for real, ours in (
         ("call('TIME')\n  local now", f"call('HMGET', '{SERVER}', 's', 'us')\n  local now"),
         ("call('INFO', 'replication')", f"call('HGET', '{SERVER}', 'info')"),
-        (ballot_box.CAST_FUNCTION, "cast_by_test"),
-        (ballot_box.SNAPSHOT_FUNCTION, "unused_here"),
-        (source.partition("\n")[0], "#!lua name=by_test"),
+        *functions.items(),
+        (source.partition("\n")[0], f"#!lua name={name}"),
     ):
         assert source.count(real) == 1
         source = source.replace(real, ours)
+    return source
+
+
+@pytest.fixture
+def store(valkey_server):
+    """The functions with the test's server facts, on an empty Valkey."""
+    cast_names = {ballot_box.CAST_FUNCTION: "cast_by_test", ballot_box.SNAPSHOT_FUNCTION: "unused"}
     with redis.Redis.from_url(valkey_server.url) as client:
-        client.function_load(source, replace=True)
+        for source in (
+            _for_test(ballot_box.LIBRARY, "by_test", cast_names),
+            _for_test(closing.LIBRARY, "closing_by_test", {closing.FUNCTION: "close_by_test"}),
+        ):
+            client.function_load(source, replace=True)
         yield client
         client.function_flush()
+
+
+def set_server(pipeline, now_us, server):
+    pipeline.hset(
+        SERVER,
+        mapping={
+            "s": now_us // 1_000_000,
+            "us": now_us % 1_000_000,
+            "info": f"role:master\r\nmaster_replid:{server}\r\nmaster_replid2:00\r\n",
+        },
+    )
+
+
+def close(store, campaign, closed, now_us, server):
+    """Whether it left an entry, as tally.closing asks for it."""
+    with store.pipeline(transaction=False) as pipeline:
+        set_server(pipeline, now_us, server)
+        pipeline.fcall(
+            "close_by_test",
+            2,
+            journal.head_key(0),
+            journal.journal_key(0),
+            closing._ORDER.pack(journal.CLOSING_LAYOUT, 0, 0, campaign.number, closed, now_us),
+        )
+        _, (status, entry) = pipeline.execute()
+    assert status in (closing._APPLIED, closing._DONE)
+    if closed or status == closing._APPLIED:
+        assert store.xrange(journal.journal_key(0), entry, entry)
+    return status == closing._APPLIED
 
 
 def cast(store, campaign, taps, now_us, server, known_replid, challenges):
@@ -217,14 +258,7 @@ def cast(store, campaign, taps, now_us, server, known_replid, challenges):
         for tap in taps
     ]
     with store.pipeline(transaction=False) as pipeline:
-        pipeline.hset(
-            SERVER,
-            mapping={
-                "s": now_us // 1_000_000,
-                "us": now_us % 1_000_000,
-                "info": f"role:master\r\nmaster_replid:{server}\r\nmaster_replid2:00\r\n",
-            },
-        )
+        set_server(pipeline, now_us, server)
         pipeline.fcall(
             "cast_by_test",
             9,
@@ -377,7 +411,8 @@ def _one_history(store, campaign, start, batches, challenges):
     model = Model(campaign, challenges=challenges)
     now_us = microseconds(start)
     servers = ["00"]
-    for step_us, batch, server, caller, (marks, capacities) in batches:
+    closings = []
+    for step_us, batch, server, caller, (marks, capacities), closes in batches:
         now_us += step_us
         day = campaign.window.day_at(now_us).date
         for place, candidate, weight, agent in marks:
@@ -393,6 +428,11 @@ def _one_history(store, campaign, start, batches, challenges):
         if server == "t":
             servers.append(f"{len(servers):02x}")
         known = servers[-1] if caller == "k" else servers[max(0, len(servers) - 2)]
+        if closes is not None:
+            left_an_entry = model.close(closed=closes, replid=servers[-1])
+            assert close(store, campaign, closes, now_us, servers[-1]) == left_an_entry
+            if left_an_entry:
+                closings.append((closes, model.epoch, model.seq + 1, now_us))
         answers = cast(store, campaign, batch, now_us, servers[-1], known, challenges)
         expected = model.cast(batch, now_us, servers[-1], known)
         for tap, (code, remaining, wait_ms, epoch, seq), want in zip(
@@ -412,10 +452,10 @@ def _one_history(store, campaign, start, batches, challenges):
                 want.remaining,
                 -(-want.wait_us // 1000),
             ), tap
-    _assert_same_state(store, campaign, model)
+    _assert_same_state(store, campaign, model, closings)
 
 
-def _assert_same_state(store, campaign, model):
+def _assert_same_state(store, campaign, model, closings):
     """Tally and journal say what the model says; the journal alone gives the tally."""
     sums = {
         field.decode(): int(n)
@@ -427,7 +467,7 @@ def _assert_same_state(store, campaign, model):
         | {f"r{c}:{outcome.value}": n for (c, outcome), n in model.refused.items()}
     )
     entries = store.xrange(journal.journal_key(0))
-    votes, refused = [], {}
+    votes, refused, closed = [], {}, []
     last = (0, -1)
     for stream_id, fields in entries:
         entry = journal.unpack_entry(fields[journal.ENTRY_FIELD])
@@ -436,11 +476,16 @@ def _assert_same_state(store, campaign, model):
         assert place == ((last[0], last[1] + 1) if place.epoch == last[0] else (place.epoch, 0))
         assert place > last
         last = place
+        if isinstance(entry, journal.Closing):
+            closed.append((entry.closed, entry.epoch, entry.first_seq, entry.at_us))
+            continue
+        assert not closed or not closed[-1][0], "nothing comes behind the entry that closed it"
         assert entry.vote_count or entry.refusals
         votes += [(entry.epoch, entry.first_seq + n, vote) for n, vote in enumerate(entry.votes())]
         for refusal in entry.refusals:
             key = (refusal.candidate, refusal.outcome)
             refused[key] = refused.get(key, 0) + refusal.ballots
+    assert closed == closings
     assert refused == model.refused
     assert [
         (epoch, seq, v.device, v.network, v.candidate, v.click, v.score, v.reasons, v.verdict)

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from antifraud.screen import Decision
 from tally.adjudications import HotTallies, replay
+from tally.case_files import read_cases
 from tally.holds import WATCH, Action, Case, OneFlag, State, decide, release_undecided
+from tally.tallies import read_campaign
 from tests.campaigns import add_campaign
 from tests.decided import Poll, hot_sums, sums
 from tests.journal_builder import make_vote
@@ -25,7 +27,8 @@ OF_ACTION = {
     Action.RELEASE: State.COUNTED,
     Action.STRIKE: State.STRUCK,
 }
-GROWING = ("flags", "flag_votes", "decisions", "decision_votes", "adjudications")
+GROWING = ("flags", "flag_votes", "decisions", "decision_votes", "adjudications", "comments")
+SUMS = ("tallies", "minutes", "minute_totals")
 
 
 class Model:
@@ -72,7 +75,7 @@ async def clear(postgres, valkey):
                 " WHERE inhparent = 'votes'::regclass"
             ):
                 await postgres.execute(f"DROP TABLE {row['name']}")
-            names = ", ".join((*GROWING, "vote_state", "tallies", "minutes", "watermarks"))
+            names = ", ".join((*GROWING, "vote_state", *SUMS, "watermarks", "objections"))
             await postgres.execute(f"TRUNCATE {names}")
             for table in (*GROWING, "votes"):
                 await postgres.execute(f"ALTER TABLE {table} ENABLE TRIGGER USER")
@@ -180,6 +183,28 @@ async def test_any_decisions_in_any_order_move_postgres_the_hot_state_and_the_mo
     assert hot == +model.sums()
     assert hot.total() == received, "the sum always holds"
     await _assert_states_follow_from_the_decisions(postgres)
+    await _assert_cases_know_where_their_votes_are(postgres, flags, cases, model)
+
+
+async def _assert_cases_know_where_their_votes_are(postgres, flags, cases, model):
+    """What follows from the decisions alone is what the votes say, one by one."""
+    wanted = {}
+    for flag, votes in flags:
+        of_case = wanted.setdefault(cases[flag], Counter())
+        of_case.update((model.candidates[n], model.states[n]) for n in votes)
+    campaign = await read_campaign(postgres, "spring")
+    found = await read_cases(postgres, campaign, closed=True)
+    number = {candidate.id: candidate.number for candidate in campaign.candidates}
+    assert wanted == {
+        case.number: Counter(
+            {
+                (number[id_], state): votes
+                for id_, states in case.candidates.items()
+                for state, votes in states.items()
+            }
+        )
+        for case in found
+    }
 
 
 async def _assert_states_follow_from_the_decisions(postgres):

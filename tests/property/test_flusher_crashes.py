@@ -20,7 +20,9 @@ from tally.flusher import Flusher, FlusherMetrics, Journal
 from tally.rows import Batch
 from tally.store import ShardStore
 from tests.conftest import wait_until_async
+from tests.decided import assert_minutes_add_up
 from tests.journal_builder import DAY, Built, JournalBuilder, write
+from voting.journal import Closing
 
 
 class Crash(Exception):
@@ -70,7 +72,11 @@ async def clear(connection: asyncpg.Connection, valkey: redis.Redis) -> None:
         " WHERE inhparent = 'votes'::regclass"
     ):
         await connection.execute(f"DROP TABLE {row['name']}")
-    await connection.execute("TRUNCATE tallies, minutes, refusals, watermarks")
+    await connection.execute("ALTER TABLE closings DISABLE TRIGGER USER")
+    await connection.execute(
+        "TRUNCATE tallies, minutes, minute_totals, refusals, watermarks, closings"
+    )
+    await connection.execute("ALTER TABLE closings ENABLE TRIGGER USER")
 
 
 async def wait_for_free_shard(connection: asyncpg.Connection) -> None:
@@ -85,9 +91,12 @@ async def wait_for_free_shard(connection: asyncpg.Connection) -> None:
 
 async def assert_all_there(connection: asyncpg.Connection, entries: list[Built]) -> None:
     """Rows, sums and watermark are those of these entries, each once."""
-    rows, tallies, refusals = {}, Counter(), Counter()
+    rows, tallies, refusals, closings = {}, Counter(), Counter(), []
     for built in entries:
         entry = built.placed.entry
+        if isinstance(entry, Closing):
+            closings.append((*built.id, entry.first_seq - 1, entry.closed))
+            continue
         for seq, vote in enumerate(entry.votes(), entry.first_seq):
             rows[entry.epoch, seq] = int.from_bytes(vote.device, "big", signed=True)
             tallies[vote.candidate, vote.verdict] += 1
@@ -103,12 +112,22 @@ async def assert_all_there(connection: asyncpg.Connection, entries: list[Built])
             sums[row["candidate"], Decision.COUNT] += row["counted"]
             sums[row["candidate"], Decision.HOLD] += row["held"]
         assert +sums == tallies
+    await assert_minutes_add_up(connection)
     found = await connection.fetch("SELECT candidate, outcome, ballots FROM refusals")
     assert Counter({(row[0], row[1]): row[2] for row in found}) == refusals
+    found = await connection.fetch("SELECT epoch, entry, seq, closed FROM closings ORDER BY 1, 2")
+    assert [tuple(row) for row in found] == closings
     watermark = await connection.fetchrow("SELECT epoch, entry, seq FROM watermarks")
     if entries:
         last = entries[-1].placed
         assert tuple(watermark) == (*last.id, last.entry.first_seq + last.entry.vote_count - 1)
+
+
+def next_entry(builder: JournalBuilder, votes: int) -> Built:
+    """So many votes; none and no refusal: the campaign closes."""
+    if not votes:
+        return builder.closing(closed=builder.number % 3 > 0)
+    return builder.entry(votes, builder.refusals(votes % 3))
 
 
 # What happens: entries come (votes of each, and whether the store starts anew before it), or a
@@ -158,7 +177,7 @@ async def test_any_history_of_crashes_ends_with_every_vote_once(
         for votes, seq_moves in coming:
             if seq_moves is not None:
                 builder.new_epoch(max(seq_moves, -builder.seq))
-            new.append(builder.entry(votes, builder.refusals(votes % 3)))
+            new.append(next_entry(builder, votes))
         written += new
         await write(valkey, new)
         await run(steps_left)
@@ -185,7 +204,7 @@ async def test_any_sequence_of_batches_replays_and_crashes_adds_each_entry_once(
     its writer dies."""
     await clear(postgres, valkey)
     builder = JournalBuilder(len(sizes))
-    built = [builder.entry(votes, builder.refusals(votes % 2)) for votes in sizes]
+    built = [next_entry(builder, votes) for votes in sizes]
 
     async def add(chosen: list[Built], steps_left: int | None) -> None:
         connection = await asyncpg.connect(postgres_dsn)

@@ -1,4 +1,4 @@
-"""The edge's listening sockets."""
+"""Listening sockets of the edge and the console."""
 
 import socket
 
@@ -23,6 +23,15 @@ def test_a_port_in_use_is_refused_even_where_its_holder_would_share_it(shares):
         socket.create_server(("127.0.0.1", 0), reuse_port=shares) as taken,
         pytest.raises(PortInUse, match="DIANZAN_EDGE_PORT"),
         listening("127.0.0.1", taken.getsockname()[1], 1),
+    ):
+        pass
+
+
+def test_whose_port_it_is_is_said():
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        pytest.raises(PortInUse, match="the console .* DIANZAN_CONSOLE_PORT"),
+        listening("127.0.0.1", taken.getsockname()[1], 1, part="console"),
     ):
         pass
 

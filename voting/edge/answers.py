@@ -56,6 +56,9 @@ PROBLEMS = {
     "defect": (500, "服务出错"),
 }
 
+WITHDRAWN = "这位候选人已退出"
+"""Title of unknown-candidate where the candidate was in the campaign once."""
+
 _WORDS = {outcome: outcome.name.lower().replace("_", "-") for outcome in Outcome}
 _WORDS[Outcome.CLICK_REUSED] = "malformed"
 _RETRY_AFTER_503_SECONDS = 2
@@ -154,6 +157,7 @@ def refusal(
     word: str,
     *,
     status: int | None = None,
+    title: str | None = None,
     detail: str | None = None,
     origin: str | None = None,
     retry_after_seconds: int | None = None,
@@ -161,11 +165,11 @@ def refusal(
 ) -> Answer:
     """An application/problem+json answer (RFC 9457). `detail` and members must say nothing that
     the client did not send or may not know."""
-    usual_status, title = PROBLEMS[word]
+    usual_status, usual_title = PROBLEMS[word]
     status = status or usual_status
     body: dict[str, Any] = {
         "type": f"urn:dianzan:problem:{word}",
-        "title": title,
+        "title": title or usual_title,
         "status": status,
         "outcome": word,
     }
@@ -182,9 +186,11 @@ def problem(word: str, **said: Any) -> web.Response:
     return refusal(word, **said).response()
 
 
-def public_problem(word: str, *, detail: str | None = None) -> web.Response:
+def public_problem(
+    word: str, *, title: str | None = None, detail: str | None = None
+) -> web.Response:
     """The same for a GET of public data: any page may read it."""
-    answer = problem(word, detail=detail)
+    answer = problem(word, title=title, detail=detail)
     answer.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = "*"
     return answer
 

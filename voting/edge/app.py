@@ -12,7 +12,18 @@ from aiohttp import HttpVersion11, hdrs, web
 
 from voting.ballot_box import LIBRARY, BallotBox
 from voting.device import Mint
-from voting.edge import campaigns, counts, devices, likes, origins, pages, receipts, widget
+from voting.edge import (
+    campaigns,
+    counts,
+    devices,
+    likes,
+    logs,
+    origins,
+    pages,
+    receipts,
+    rules,
+    widget,
+)
 from voting.edge.answers import Answer, WrittenAnswer, headers, problem
 from voting.edge.board import Board
 from voting.edge.client_address import ClientAddress
@@ -23,10 +34,12 @@ from voting.edge.key_watch import KeyWatch
 from voting.edge.known_devices import KnownDevices
 from voting.edge.known_fingerprints import KnownFingerprints
 from voting.edge.live_catalog import CatalogError, LiveCatalog
+from voting.edge.log_desk import LogDesk
 from voting.edge.metrics import EdgeMetrics
 from voting.edge.parts import EDGE, Edge
 from voting.edge.protocol import EdgeServer
 from voting.edge.store_watch import watch_store
+from voting.heartbeat import Heartbeat, Part, instance_name
 from voting.keys import Keys
 from voting.networks_file import NetworksFile
 from voting.process import Child
@@ -73,12 +86,20 @@ def build_app(edge: Edge) -> web.Application:
             web.get("/v1/campaigns/{campaign}/counts/{candidate}.svg", counts.get_count_image),
             web.get(r"/v1/photos/{photo:[0-9a-f]{8,64}}.{kind:webp|jpg}", campaigns.get_photo),
             web.get("/v1/receipts/{receipt}", receipts.get_receipt),
+            web.get("/receipt", receipts.get_receipt_page),
+            web.get("/v1/logs/key", logs.get_key),
+            web.get(r"/v1/logs/{campaign}/{log:votes|rulings}/checkpoint", logs.get_checkpoint),
+            web.get(
+                r"/v1/logs/{campaign}/{log:votes|rulings}/tile/{level:[0-7]|entries}/{tile:.+}",
+                logs.get_tile,
+            ),
             web.get(
                 r"/embed/{version:v1(?:\.\d{1,4})?}/{name:like(?:-work)?\.\w+}",
                 widget.get_widget,
             ),
             web.get("/embed/v1/card/{campaign}/{candidate}", pages.get_card),
             web.post("/embed/v1/card/{campaign}/{candidate}", pages.post_card),
+            web.get("/campaigns/{campaign}/rules", rules.get_rules),
             web.get("/static/{name}", pages.get_static),
             web.get("/healthz", campaigns.get_health),
             web.get("/readyz", campaigns.get_ready),
@@ -102,10 +123,16 @@ async def _no_route(request: web.Request) -> web.Response:
 
 
 async def run_edge(
-    settings: Settings, listening: socket.socket | None, child: Child, *, admin_port: int = 0
+    settings: Settings,
+    listening: socket.socket | None,
+    child: Child,
+    *,
+    admin_port: int = 0,
+    worker: int = 0,
 ) -> None:
     """Serve until `child.stop_event`; then drain. `listening` is the supervisor's socket, None =
-    open one. /metrics is on the loopback's `admin_port`, 0 = any free."""
+    open one. /metrics is on the loopback's `admin_port`, 0 = any free. `worker`: which of this
+    host's edges it is."""
     if settings.valkey_url is None or settings.postgres_dsn is None:
         raise EdgeError(
             "the edge needs a store and a database: `dianzan up` is not running on "
@@ -152,10 +179,21 @@ async def run_edge(
         known_devices=known_devices,
         pseudonyms=pseudonyms,
         receipts=receipts,
+        logs=LogDesk(settings.postgres_dsn.get_secret_value()),
         client_address=client_address,
         encoded_candidates=EncodedCandidates(),
         encoded_counts=EncodedCounts(views),
         metrics=metrics,
+    )
+    catalog.heartbeat = Heartbeat(
+        Part.EDGE,
+        instance_name(worker),
+        lambda: {
+            "waiting": box.waiting,
+            "connections": round(metrics.gauge("dianzan_connections")),
+            "counted": metrics.counted,
+            "store_connected": box.ready,
+        },
     )
     failures: list[BaseException] = []
 
@@ -166,6 +204,8 @@ async def run_edge(
     async with contextlib.AsyncExitStack() as stack:
         await catalog.open()
         stack.push_async_callback(catalog.close)
+        await edge.logs.open()
+        stack.push_async_callback(edge.logs.close)
         # What runs beside the requests, as one table.
         for background in (
             line.run(),

@@ -2,6 +2,7 @@
 
 import random
 import time
+from typing import Any
 
 from aiohttp import web
 
@@ -19,6 +20,8 @@ from voting.edge.parts import EDGE
 
 _CACHE = "public, max-age=5, stale-while-revalidate=30"
 _SEED_LENGTH_MAX = 64
+_CHANGES_TOLD_MAX = 100
+"""A page asks for this each few seconds, and a list of 750 corrections would be 100 kB."""
 _FOR_GOOD = "public, max-age=31536000, immutable"
 _PHOTO_TYPES = {"webp": "image/webp", "jpg": "image/jpeg"}
 
@@ -36,6 +39,8 @@ async def get_campaign(request: web.Request) -> web.Response:
             "title": campaign.title,
             **window_members(campaign),
             "paused": campaign.paused_because is not None,
+            "paused_because": campaign.paused_because,
+            "test": campaign.is_test,
             "rules": {
                 "likes_per_candidate_per_day": rules.likes_per_candidate_per_day,
                 "candidates_per_day": rules.candidates_per_day or None,
@@ -51,6 +56,7 @@ async def get_campaign(request: web.Request) -> web.Response:
             if rules.counts == "daily"
             else None,
             "candidates": sum(not c.withdrawn for c in campaign.candidates),
+            **changes_members(campaign),
             "server_time": now.isoformat(timespec="milliseconds"),
         },
         "public, max-age=1",
@@ -77,7 +83,8 @@ async def get_candidates(request: web.Request) -> web.Response:
     if order == Order.RANDOM:
         encoded = random.Random(seed).sample(encoded, len(encoded))  # noqa: S311
     return web.Response(
-        body=b'{"candidates":[%b],"view":"%b"}' % (b",".join(encoded), view),
+        body=b'{"candidates":[%b],"withdrawn":%b,"view":"%b"}'
+        % (b",".join(encoded), edge.encoded_candidates.withdrawn(campaign), view),
         headers=public_headers("application/json; charset=utf-8", _CACHE),
     )
 
@@ -109,10 +116,32 @@ async def get_ready(request: web.Request) -> web.Response:
     return problem("store-down")
 
 
+def changes_members(campaign: Campaign) -> dict[str, Any]:
+    """What was changed since the opening, the newest first; the rules page has all of it."""
+    zone = campaign.window.zone
+    newest = campaign.changes[: -_CHANGES_TOLD_MAX - 1 : -1]
+    return {
+        "changes": [
+            {
+                "at": change.at.astimezone(zone).isoformat(timespec="seconds"),
+                "kind": change.kind,
+                "candidate": change.candidate,
+                "fields": {
+                    field.name: {"was": field.was, "became": field.became}
+                    for field in change.fields
+                },
+                "reason": change.reason,
+            }
+            for change in newest
+        ],
+        "changes_in_all": len(campaign.changes),
+    }
+
+
 def campaign_of(request: web.Request) -> Campaign | None:
     return request.app[EDGE].catalog.campaigns.get(request.match_info["campaign"])
 
 
 def candidate_of(request: web.Request, campaign: Campaign) -> Candidate | None:
-    candidate = campaign.by_id.get(request.match_info["candidate"])
-    return None if candidate is None or candidate.withdrawn else candidate
+    """Who is in the campaign, or was (`withdrawn`)."""
+    return campaign.by_id.get(request.match_info["candidate"])

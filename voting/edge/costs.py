@@ -35,6 +35,7 @@ from voting.edge.known_devices import KnownDevices
 from voting.edge.known_fingerprints import KnownFingerprints
 from voting.edge.likes import Tap, answer_tap, put_tap, read_tap, signals_of
 from voting.edge.live_catalog import LiveCatalog
+from voting.edge.log_desk import LogDesk
 from voting.edge.metrics import EdgeMetrics
 from voting.edge.parts import Edge
 from voting.keys import Keys
@@ -152,6 +153,7 @@ async def measure(rounds: int = _ROUNDS) -> list[Step]:
         known_devices=KnownDevices(mint, pseudonyms),
         pseudonyms=pseudonyms,
         receipts=Receipts(keys),
+        logs=LogDesk(""),
         client_address=ClientAddress((ipaddress.ip_network("127.0.0.0/8"),)),
         encoded_candidates=EncodedCandidates(),
         encoded_counts=EncodedCounts(Views(keys)),

@@ -6,7 +6,7 @@ from html import escape
 from aiohttp import hdrs, web
 
 from voting.campaign import Campaign
-from voting.edge.answers import Answer, HeaderBlock, public_headers, public_problem
+from voting.edge.answers import WITHDRAWN, Answer, HeaderBlock, public_headers, public_problem
 from voting.edge.campaigns import campaign_of, candidate_of
 from voting.edge.parts import EDGE, Edge
 
@@ -50,6 +50,8 @@ async def get_count_image(request: web.Request) -> web.Response:
     candidate = candidate_of(request, campaign)
     if candidate is None:
         return public_problem("unknown-candidate")
+    if candidate.withdrawn:
+        return public_problem("unknown-candidate", title=WITHDRAWN)
     likes = request.app[EDGE].board.likes(campaign, candidate.number, None)
     return web.Response(
         body=_image(candidate.name, _HIDDEN if likes is None else f"{likes:,}"),

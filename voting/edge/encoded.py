@@ -16,14 +16,23 @@ class EncodedCandidates:
     which no like is taken."""
 
     def __init__(self) -> None:
-        self._made: dict[str, tuple[Campaign, list[bytes]]] = {}
+        self._made: dict[str, tuple[Campaign, list[bytes], bytes]] = {}
 
     def of(self, campaign: Campaign) -> list[bytes]:
+        """Those who are in the campaign, in listed order."""
+        return self._all(campaign)[1]
+
+    def withdrawn(self, campaign: Campaign) -> bytes:
+        """Those who were, as one list: cards of theirs are on pages still, and say so."""
+        return self._all(campaign)[2]
+
+    def _all(self, campaign: Campaign) -> tuple[Campaign, list[bytes], bytes]:
         made = self._made.get(campaign.id)
         if made is None or made[0] is not campaign:
-            made = (campaign, [dumps(_public(candidate)) for candidate in shown(campaign)])
+            gone = [_public_withdrawn(c) for c in campaign.candidates if c.withdrawn]
+            made = (campaign, [dumps(_public(c)) for c in shown(campaign)], dumps(gone))
             self._made[campaign.id] = made
-        return made[1]
+        return made
 
 
 class EncodedCounts:
@@ -48,7 +57,6 @@ def shown(campaign: Campaign) -> list[Candidate]:
 
 
 def _public(candidate: Candidate) -> dict[str, Any]:
-    photo = candidate.photo
     return {
         "id": candidate.id,
         "name": candidate.name,
@@ -57,7 +65,25 @@ def _public(candidate: Candidate) -> dict[str, Any]:
         "channel": candidate.channel,
         "title": candidate.title,
         "summary": candidate.summary,
-        "photo": {"webp": f"/v1/photos/{photo}.webp", "jpeg": f"/v1/photos/{photo}.jpg"}
-        if photo
-        else None,
+        "photo": _photo(candidate),
     }
+
+
+def _public_withdrawn(candidate: Candidate) -> dict[str, Any]:
+    """Who they are, and nothing that speaks for them any more."""
+    return {
+        "id": candidate.id,
+        "name": candidate.name,
+        "organisation": candidate.organisation,
+        "title": candidate.title,
+        "summary": "",
+        "photo": _photo(candidate),
+        "withdrawn": True,
+    }
+
+
+def _photo(candidate: Candidate) -> dict[str, str] | None:
+    photo = candidate.photo
+    if photo is None:
+        return None
+    return {"webp": f"/v1/photos/{photo}.webp", "jpeg": f"/v1/photos/{photo}.jpg"}

@@ -19,7 +19,7 @@ from voting.ballot import Ballot, Cast, Outcome
 from voting.ballot_box import OnCast
 from voting.campaign import Campaign, Candidate
 from voting.device import DeviceToken
-from voting.edge.answers import Answer, allow, like_answer, overloaded, refusal
+from voting.edge.answers import WITHDRAWN, Answer, allow, like_answer, overloaded, refusal
 from voting.edge.bodies import CLICK_RULE, decode_like, is_click, read_body
 from voting.edge.client_facts import Client
 from voting.edge.known_devices import Device
@@ -99,8 +99,10 @@ def read_tap(edge: Edge, body: bytes, sender: Sender, place: Place, client: Clie
     if device is None:
         return _refuse(edge, sender, "bad-token")
     candidate = campaign.by_id.get(like.candidate)
-    if candidate is None or candidate.withdrawn:
+    if candidate is None:
         return _refuse(edge, sender, "unknown-candidate")
+    if candidate.withdrawn:
+        return _refuse(edge, sender, "unknown-candidate", title=WITHDRAWN)
     dwell, bad_view = dwell_of(edge, like.view, device.token, now, told_ms=like.dwell_ms)
     return Tap(campaign, candidate, device, like.click, place, client, origin, dwell, bad_view)
 
@@ -120,10 +122,12 @@ def dwell_of(
     return min(max(1, round(seconds * 100)), 0xFFFF), False
 
 
-def _refuse(edge: Edge, sender: Sender, word: str, detail: str | None = None) -> Answer:
+def _refuse(
+    edge: Edge, sender: Sender, word: str, detail: str | None = None, title: str | None = None
+) -> Answer:
     edge.metrics.problems[word] += 1
     origin = None if word == "wrong-origin" else allowed_origin(edge, sender)
-    return refusal(word, detail=detail, origin=origin)
+    return refusal(word, title=title, detail=detail, origin=origin)
 
 
 def put_tap(edge: Edge, tap: Tap, on_cast: OnCast) -> None:

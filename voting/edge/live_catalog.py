@@ -17,6 +17,7 @@ import structlog
 from voting.ballot_box import BallotBox
 from voting.campaign import Campaign, moment_at
 from voting.catalog import Photo, catalog_version, load_campaigns, load_photo
+from voting.heartbeat import Heartbeat
 from voting.pseudonyms import Pseudonyms
 
 log = structlog.get_logger()
@@ -66,6 +67,8 @@ class LiveCatalog:
         self.campaigns: dict[str, Campaign] = {}
         self.changed = asyncio.Event()
         """Set at each change; whoever acts on it clears it."""
+        self.heartbeat: Heartbeat | None = None
+        """Goes along with each look at the database."""
 
     @property
     def unknown(self) -> str:
@@ -217,6 +220,9 @@ class LiveCatalog:
                 "SELECT coalesce(max(epoch), 0) FROM watermarks"
             )
             await self._keep_pseudonym_keys(connection)
+            # Last, for nothing of the catalog may wait for it.
+            if self.heartbeat is not None:
+                await self.heartbeat.beat(connection)
 
     async def _keep_pseudonym_keys(self, connection: asyncpg.Connection) -> None:
         """Keys for yesterday up to three days ahead, so that Postgres may be away over midnight.

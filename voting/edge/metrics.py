@@ -45,6 +45,15 @@ class EdgeMetrics:
         self._outcomes[cast.outcome] += 1
         self._again += cast.again
 
+    @property
+    def counted(self) -> int:
+        """Votes made since the start, held ones included."""
+        return self._outcomes[Outcome.COUNTED] + self._outcomes[Outcome.HELD] - self._again
+
+    def gauge(self, name: str) -> float:
+        """What a gauge shows now; 0 where there is none yet."""
+        return self.gauges[name][1]() if name in self.gauges else 0.0
+
     def observe_batch(self, ballots: int, seconds: float) -> None:
         self._batch_ballots.observe(ballots)
         self._batch_seconds.observe(seconds)

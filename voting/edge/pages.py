@@ -59,7 +59,7 @@ async def get_portal(request: web.Request) -> web.Response:
     if campaign.rules.order is Order.RANDOM:
         random.shuffle(candidates)  # nobody is always first
     text = _templates.get_template("portal.html").render(campaign=campaign, candidates=candidates)
-    return _page(
+    return page(
         text,
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self';"
         " connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
@@ -75,6 +75,11 @@ async def get_card(request: web.Request) -> web.Response:
     candidate = candidate_of(request, campaign)
     if candidate is None:
         return problem("unknown-candidate")
+    if candidate.withdrawn:
+        text = _templates.get_template("withdrawn.html").render(
+            campaign=campaign, candidate=candidate, photo_base="/v1/photos"
+        )
+        return page(text, _card_policy(campaign))
     liked, now = False, time.time()
     kept, query = request.cookies.get(_COOKIE, ""), request.query
     place = edge.client_address.place(sender_of(request))
@@ -104,7 +109,7 @@ async def get_card(request: web.Request) -> web.Response:
         message=message,
         photo_base="/v1/photos",
     )
-    return _page(text, _card_policy(campaign))
+    return page(text, _card_policy(campaign))
 
 
 async def post_card(request: web.Request) -> web.Response:
@@ -123,6 +128,10 @@ async def post_card(request: web.Request) -> web.Response:
     sender = sender_of(request)
     if not is_allowed(edge, sender, campaign):
         return problem("wrong-origin")
+    if candidate.withdrawn:
+        made = headers("text/plain")
+        made[hdrs.LOCATION] = request.path  # the card says so
+        return web.Response(status=303, headers=made)
     body = await read_body(request, FORM_TYPES)
     if isinstance(body, web.Response):
         return body
@@ -225,7 +234,7 @@ async def get_static(request: web.Request) -> web.Response:
     return web.Response(body=content, headers=headers(content_type, "public, max-age=300"))
 
 
-def _page(text: str, policy: str) -> web.Response:
+def page(text: str, policy: str) -> web.Response:
     made = headers("text/html; charset=utf-8")
     made["Content-Security-Policy"] = policy
     # Not no-referrer: it would make a form's Origin "null", which is foreign.

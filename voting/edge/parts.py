@@ -13,6 +13,7 @@ from voting.edge.issuing import Issuing, ProofDesk
 from voting.edge.known_devices import KnownDevices
 from voting.edge.known_fingerprints import KnownFingerprints
 from voting.edge.live_catalog import LiveCatalog
+from voting.edge.log_desk import LogDesk
 from voting.edge.metrics import EdgeMetrics
 from voting.pseudonyms import Pseudonyms
 from voting.receipt import Receipts
@@ -36,6 +37,7 @@ class Edge:
     known_devices: KnownDevices
     pseudonyms: Pseudonyms
     receipts: Receipts
+    logs: LogDesk
     client_address: ClientAddress
     encoded_candidates: EncodedCandidates
     encoded_counts: EncodedCounts

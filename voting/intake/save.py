@@ -6,11 +6,14 @@ whoever was voted for stays in the table: a candidate that the list no longer ha
 The danger is a list that was renumbered under votes: `c003` is somebody else now, and the votes
 of the former c003 would be hers. So an id that changes its name after the opening is refused, and
 so is a candidate who goes or comes back, unless staff say that they mean it.
+
+What an import changes of a campaign that is there is written down as changes, like those that staff
+make one by one (voting/changes.py).
 """
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count
 from typing import Any
@@ -18,16 +21,26 @@ from zoneinfo import ZoneInfo
 
 import asyncpg
 
-from voting.catalog import limits_to_json, rules_to_json
+from voting.campaign import VotingWindow
+from voting.catalog import limits_from_json, limits_to_json, rules_from_json, rules_to_json
+from voting.changes import (
+    CANDIDATE_FIELDS,
+    Kind,
+    Recorded,
+    limit_facts,
+    lock_changes,
+    moved,
+    quota_facts,
+    record,
+    visibility_facts,
+    window_facts,
+)
 from voting.intake.folder import Checked
 from voting.intake.manifest import FILE as MANIFEST
 from voting.intake.manifest import Manifest
 from voting.intake.photos import Card
 from voting.intake.problems import Problem, error, errors_in, warning
 from voting.intake.roster import CANDIDATES_MAX, Listed, Roster
-
-_ONE_IMPORT_AT_A_TIME = 0x6469616E7A01
-"""Key of the advisory lock."""
 
 _ACCEPT = "import with --accept-changes if that is meant"
 
@@ -40,6 +53,20 @@ class Held:
     id: str
     name: str
     withdrawn_at: datetime | None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """CANDIDATE_FIELDS as they are stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Author:
+    """Who imports, as the list of changes and the public rules page have it."""
+
+    name: str = "import"
+    approved_by: str | None = None
+    reason: str = "名单导入 / imported list"
+
+
+_THE_COMMAND = Author()
 
 
 async def known_photos(connection: asyncpg.Connection) -> frozenset[str]:
@@ -48,7 +75,12 @@ async def known_photos(connection: asyncpg.Connection) -> frozenset[str]:
 
 
 async def save(
-    connection: asyncpg.Connection, checked: Checked, *, accept_changes: bool, write: bool
+    connection: asyncpg.Connection,
+    checked: Checked,
+    *,
+    accept_changes: bool,
+    write: bool,
+    author: Author = _THE_COMMAND,
 ) -> list[Problem]:
     """Compare with the campaign that is there, and write if nothing speaks against it.
 
@@ -60,43 +92,103 @@ async def save(
         return []
     async with connection.transaction():
         # Two imports at once would give the same numbers out. Held until the end of ours.
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", _ONE_IMPORT_AT_A_TIME)
-        campaign = await connection.fetchrow(
-            "SELECT number, time_zone, opens_at <= now() AS has_opened FROM campaigns"
-            " WHERE id = $1",
-            manifest.id,
-        )
-        held = await _held_candidates(connection, campaign["number"] if campaign else 0)
-        problems = []
-        if campaign is not None:
-            problems += zone_changes(
-                ZoneInfo(campaign["time_zone"]),
-                manifest,
-                has_opened=campaign["has_opened"],
-                accepted=accept_changes,
-            )
-            if roster.ids_are_known:
-                problems += list_changes(
-                    held, roster, has_opened=campaign["has_opened"], accepted=accept_changes
-                )
-        numbers = numbers_for(held, roster.candidates)
-        if max(numbers.values(), default=0) > CANDIDATES_MAX:
-            message = f"the campaign would need more than {CANDIDATES_MAX} candidate numbers"
-            problems.append(error(roster.file, message))
-        if not write or not checked.ok or errors_in(problems):
-            return problems
+        await lock_changes(connection)
+        compared = await _compare(connection, checked, manifest, roster, accept_changes)
+        if not write or not checked.ok or errors_in(compared.problems):
+            return compared.problems
         campaign_number = await _write_campaign(connection, manifest)
-        await _write_photos(connection, checked.cards)
-        await _write_candidates(connection, campaign_number, checked, roster, numbers)
+        await write_photos(connection, checked.cards)
+        await _write_candidates(connection, campaign_number, checked, roster, compared.numbers)
         await connection.execute(
             "UPDATE candidates SET withdrawn_at = now()"
             " WHERE campaign = $1 AND withdrawn_at IS NULL AND id <> ALL ($2::text[])",
             campaign_number,
-            list(numbers),
+            list(compared.numbers),
         )
-        # Every edge asks for this number each second and loads the catalog when it has moved.
-        await connection.execute("UPDATE catalog SET version = version + 1")
-        return problems
+        await record(
+            connection,
+            campaign_number,
+            compared.changes,
+            opened=compared.has_opened,
+            reason=author.reason,
+            changed_by=author.name,
+            approved_by=author.approved_by,
+        )
+        return compared.problems
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A checked folder beside the campaign that is there."""
+
+    campaign: int | None
+    """Its number; None where there is none yet."""
+    has_opened: bool
+    is_test: bool
+    version: int
+    """Number of the campaign's last change."""
+    problems: list[Problem]
+    changes: list[Recorded]
+    """What would be written down."""
+    numbers: Mapping[str, int]
+    """Candidate id -> number, those of the list alone."""
+
+
+async def compare(
+    connection: asyncpg.Connection, checked: Checked, *, accept_changes: bool
+) -> Compared | None:
+    """What importing the folder would do now; None where it could not be read that far. Called in
+    a transaction, what it says holds to its end."""
+    manifest, roster = checked.manifest, checked.roster
+    if manifest is None or roster is None:
+        return None
+    async with connection.transaction():
+        await lock_changes(connection)
+        return await _compare(connection, checked, manifest, roster, accept_changes)
+
+
+async def _compare(
+    connection: asyncpg.Connection,
+    checked: Checked,
+    manifest: Manifest,
+    roster: Roster,
+    accept_changes: bool,
+) -> Compared:
+    campaign = await connection.fetchrow(
+        "SELECT number, title, time_zone, opens_at, closes_at, rules::text, limits::text, origins,"
+        " channels::text, is_test, opens_at <= clock_timestamp() AS has_opened,"
+        " (SELECT coalesce(max(number), 0) FROM campaign_changes AS h"
+        "  WHERE h.campaign = c.number) AS version"
+        " FROM campaigns AS c WHERE id = $1 FOR UPDATE",
+        manifest.id,
+    )
+    held = await _held_candidates(connection, campaign["number"] if campaign else 0)
+    numbers = numbers_for(held, roster.candidates)
+    problems: list[Problem] = []
+    if max(numbers.values(), default=0) > CANDIDATES_MAX:
+        message = f"the campaign would need more than {CANDIDATES_MAX} candidate numbers"
+        problems.append(error(roster.file, message))
+    if campaign is None:
+        first = [Recorded(Kind.IMPORTED, {}, {"candidates": len(roster.candidates)})]
+        return Compared(None, False, False, 0, problems, first, numbers)
+    has_opened: bool = campaign["has_opened"]
+    if roster.ids_are_known:
+        problems = (
+            list_changes(held, roster, has_opened=has_opened, accepted=accept_changes) + problems
+        )
+    problems = (
+        zone_changes(
+            ZoneInfo(campaign["time_zone"]),
+            manifest,
+            has_opened=has_opened,
+            accepted=accept_changes,
+        )
+        + problems
+    )
+    changes = campaign_changes(campaign, manifest)
+    changes += candidate_changes(held, checked, roster, numbers)
+    is_test, version = campaign["is_test"], campaign["version"]
+    return Compared(campaign["number"], has_opened, is_test, version, problems, changes, numbers)
 
 
 # The rules.
@@ -165,6 +257,62 @@ def _asking(message: str, accepted: bool) -> str:
     return message if accepted else f"{message}; {_ACCEPT}"
 
 
+def campaign_changes(campaign: Mapping[str, Any], manifest: Manifest) -> list[Recorded]:
+    """What the manifest changes of a campaign, as its row has it."""
+    zone = ZoneInfo(campaign["time_zone"])
+    before = VotingWindow(
+        campaign["opens_at"].astimezone(zone), campaign["closes_at"].astimezone(zone), zone
+    )
+    rules = rules_from_json(campaign["rules"]), manifest.rules
+    limits = limits_from_json(campaign["limits"]), manifest.limits
+    facts = {
+        "title": campaign["title"],
+        "origins": list(campaign["origins"]),
+        "channels": json.loads(campaign["channels"]),
+    }
+    becomes = {
+        "title": manifest.title,
+        "origins": list(manifest.origins),
+        "channels": manifest.channels or {},
+    }
+    found: list[tuple[Kind, dict[str, Any], dict[str, Any]]] = [
+        (Kind.IMPORTED, facts, becomes),
+        (Kind.WINDOW, window_facts(before), window_facts(manifest.window)),
+        (Kind.QUOTA, quota_facts(rules[0]), quota_facts(rules[1])),
+        (Kind.VISIBILITY, visibility_facts(rules[0]), visibility_facts(rules[1])),
+        (Kind.LIMITS, limit_facts(limits[0]), limit_facts(limits[1])),
+    ]
+    changes = [Recorded(kind, *moved(was, becomes)) for kind, was, becomes in found]
+    return [change for change in changes if change.became]
+
+
+def candidate_changes(
+    held: Iterable[Held], checked: Checked, roster: Roster, numbers: Mapping[str, int]
+) -> list[Recorded]:
+    """What the list changes of candidates; each by the number that it has or gets."""
+    known = {candidate.id: candidate for candidate in held}
+    changes = []
+    for listed in roster.candidates:
+        facts = {name: getattr(listed, name) for name in CANDIDATE_FIELDS if name != "photo"}
+        facts["photo"] = checked.photo_ids.get(listed.id)
+        before, number = known.get(listed.id), numbers[listed.id]
+        if before is None:
+            became = {"id": listed.id, **facts}
+            changes.append(Recorded(Kind.CANDIDATE_ADDED, {}, became, number))
+            continue
+        if before.withdrawn_at is not None:
+            changes.append(Recorded(Kind.CANDIDATE_RETURNED, candidate=number))
+        was, becomes = moved(before.facts, facts)
+        if becomes:
+            changes.append(Recorded(Kind.CANDIDATE_CORRECTED, was, becomes, number))
+    changes += [
+        Recorded(Kind.CANDIDATE_WITHDRAWN, candidate=candidate.number)
+        for candidate in known.values()
+        if candidate.id not in numbers and candidate.withdrawn_at is None
+    ]
+    return changes
+
+
 def numbers_for(held: Iterable[Held], listed: Iterable[Listed]) -> dict[str, int]:
     """Candidate id -> number: the one it has, or the next that nobody ever had."""
     number_of = {candidate.id: candidate.number for candidate in held}
@@ -180,11 +328,15 @@ def numbers_for(held: Iterable[Held], listed: Iterable[Listed]) -> dict[str, int
 
 async def _held_candidates(connection: asyncpg.Connection, campaign: int) -> list[Held]:
     rows = await connection.fetch(
-        "SELECT number, id, name, withdrawn_at FROM candidates WHERE campaign = $1"
-        " ORDER BY place, number",
-        campaign,
+        "SELECT * FROM candidates WHERE campaign = $1 ORDER BY place, number", campaign
     )
-    return [Held(*row) for row in rows]
+    return [
+        Held(
+            *(row["number"], row["id"], row["name"], row["withdrawn_at"]),
+            {name: row[name] for name in CANDIDATE_FIELDS},
+        )
+        for row in rows
+    ]
 
 
 async def _write_campaign(connection: asyncpg.Connection, manifest: Manifest) -> int:
@@ -220,7 +372,8 @@ def _channels_to_json(channels: Mapping[str, int] | None) -> str:
     return json.dumps(channels or {}, ensure_ascii=False)
 
 
-async def _write_photos(connection: asyncpg.Connection, cards: Iterable[Card]) -> None:
+async def write_photos(connection: asyncpg.Connection, cards: Iterable[Card]) -> None:
+    """Pictures by their ids; those that are there stay."""
     await connection.executemany(
         "INSERT INTO photos (id, width, height, webp, jpeg) VALUES ($1, $2, $3, $4, $5)"
         " ON CONFLICT (id) DO NOTHING",

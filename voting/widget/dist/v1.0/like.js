@@ -20,6 +20,7 @@ busy: '服务繁忙，请稍后再试',
 refused: '本次点赞未被接受',
 challenge: '验证未完成，请再点一次',
 'bad-token': '设备凭证已失效，请再点一次',
+'unknown-candidate': '已退出',
 };
 const file = (name) => new URL('../v1.0/' + name, source).href;
 const memory = {};
@@ -124,7 +125,8 @@ return ask(`${this.base}/v1/${what}`, Object.assign({ campaign: this.id }, conte
 async readPeople() {
 if (this.people) return;
 const people = Object.create(null);
-for (const person of (await this.read('candidates')).candidates) people[person.id] = person;
+const { candidates, withdrawn } = await this.read('candidates');
+for (const person of candidates.concat(withdrawn || [])) people[person.id] = person;
 this.people = people;
 this.shown = Date.now();
 }
@@ -314,7 +316,8 @@ const count = make(button, 'span', { class: 'count' });
 make(button, 'span', { class: 'plus', 'aria-hidden': true }).textContent = '+1';
 const said = make(foot, 'div', { class: 'said', role: 'status' });
 button.onclick = () => {
-if (this.person && this.campaign.tap(this.person.id)) button.classList.add('pop');
+const { person } = this;
+if (person && !person.withdrawn && this.campaign.tap(person.id)) button.classList.add('pop');
 };
 button.onanimationend = (event) => {
 if (event.animationName === 'rise') button.classList.remove('pop');
@@ -342,9 +345,10 @@ this.disconnectedCallback();
 this.connectedCallback();
 }
 render() {
-const { people, shut, likes, counts } = this.campaign;
+const { people, likes, counts } = this.campaign;
 const id = this.getAttribute('candidate');
 const person = people && people[id];
+const shut = person && person.withdrawn ? 'unknown-candidate' : this.campaign.shut;
 if (person !== this.person) this.introduce(person);
 this.hidden = !!people && !person;
 const { card, note, button, label, count, said } = this.seen;

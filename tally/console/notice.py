@@ -1,0 +1,129 @@
+"""The public notice: a draft to fill in and to print, its text, and the list that it names."""
+
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from datetime import date
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
+
+from tally.console import pages
+from tally.console.flags import campaign_asked, newest_campaign, page_of
+from tally.console.parts import Answering, SignedIn, console_of, limiter
+from tally.notice import (
+    DAYS_MAX,
+    FIELD_CHARACTERS_MAX,
+    Fields,
+    draft,
+    place_change,
+    read_facts,
+    stream_struck,
+)
+
+router = APIRouter()
+
+_Field = Annotated[str, Query(max_length=FIELD_CHARACTERS_MAX)]
+_Days = Annotated[int, Query(ge=1, le=DAYS_MAX)]
+
+
+def _fields(issuer: str, contact: str, title: str, begins: str, days: int, dated: str) -> Fields:
+    return Fields(issuer.strip(), contact.strip(), title.strip(), _day(begins), days, _day(dated))
+
+
+def _day(text: str) -> date | None:
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        return None
+    return day if 2000 <= day.year < 3000 else None
+
+
+@router.get("/notice")
+@limiter.limit("60/minute")
+async def get_newest_notice(request: Request, staff: SignedIn) -> Response:
+    """That of the campaign that matters now."""
+    campaign = await newest_campaign(request)
+    return RedirectResponse(f"/campaigns/{campaign.id}/notice", 303)
+
+
+@router.get("/campaigns/{campaign_id}/notice")
+@limiter.limit("30/minute")
+async def get_notice(
+    request: Request,
+    staff: SignedIn,
+    campaign_id: str,
+    issuer: _Field = "",
+    contact: _Field = "",
+    title: _Field = "",
+    begins: Annotated[str, Query(max_length=10)] = "",
+    days: _Days = 5,
+    dated: Annotated[str, Query(max_length=10)] = "",
+) -> Response:
+    """The draft as it prints, with a form for what has to be filled in."""
+    fields = _fields(issuer, contact, title, begins, days, dated)
+    async with console_of(request).pool.acquire() as connection:
+        campaign = await campaign_asked(connection, campaign_id)
+        facts = await read_facts(connection, campaign)
+    said = {
+        name: value.isoformat() if isinstance(value, date) else value
+        for name, value in asdict(fields).items()
+        if value
+    }
+    return pages.render(
+        request,
+        "notice.html",
+        staff=staff,
+        **page_of(campaign),
+        facts=facts,
+        fields=fields,
+        notice=draft(facts, fields),
+        place_change=place_change,
+        days_max=DAYS_MAX,
+        field_max=FIELD_CHARACTERS_MAX,
+        as_text=f"/campaigns/{campaign.id}/notice.txt?{urlencode(said)}",
+    )
+
+
+@router.get("/campaigns/{campaign_id}/notice.txt")
+@limiter.limit("30/minute")
+async def get_notice_text(
+    request: Request,
+    staff: SignedIn,
+    campaign_id: str,
+    issuer: _Field = "",
+    contact: _Field = "",
+    title: _Field = "",
+    begins: Annotated[str, Query(max_length=10)] = "",
+    days: _Days = 5,
+    dated: Annotated[str, Query(max_length=10)] = "",
+) -> Response:
+    """The same as plain text."""
+    async with console_of(request).pool.acquire() as connection:
+        campaign = await campaign_asked(connection, campaign_id)
+        facts = await read_facts(connection, campaign)
+    notice = draft(facts, _fields(issuer, contact, title, begins, days, dated))
+    return PlainTextResponse(notice.as_text(), headers={"Cache-Control": "no-store"})
+
+
+@router.get("/campaigns/{campaign_id}/notice/struck.csv")
+@limiter.limit("6/minute")
+async def get_struck(request: Request, staff: Answering, campaign_id: str) -> Response:
+    """The list whose hash the notice names, as it is read."""
+    async with console_of(request).pool.acquire() as connection:
+        campaign = await campaign_asked(connection, campaign_id)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        async with console_of(request).pool.acquire() as connection:
+            async for piece in stream_struck(connection, campaign):
+                yield piece
+
+    return StreamingResponse(
+        pieces(),
+        media_type="text/csv",
+        headers={
+            "Content-Disposition": f'attachment; filename="{campaign.id}-struck.csv"',
+            "Cache-Control": "no-store",
+        },
+    )
