@@ -20,7 +20,7 @@ from loadtest.stacks import CONNECTIONS, check_tally, send
 from loadtest.voters import Order, Report
 
 LIKES_PER_DEVICE = 10
-_PARTS = ("up", "edge", "flush", "watch", "valkey-server", "postgres")
+_PARTS = ("up", "edge", "flush", "watch", "publish", "console", "valkey-server", "postgres")
 
 
 def measure_start_and_rest(folder: Path, *, rounds: int, idle_seconds: float) -> list[Figure]:

@@ -45,6 +45,7 @@ RECONCILIATION_FACT = "reconciliation_off"
 there = not known."""
 _SINCE = " since "
 _SUBJECT_OF_WHAT_MAX = 150
+_TEXT_MAX = 1_000
 
 log = structlog.get_logger()
 
@@ -111,12 +112,19 @@ def reconciliation(statuses: Iterable[PartStatus]) -> State:
             off = status.facts.get(RECONCILIATION_FACT)
             if off is None:
                 continue
-            return State({"sums": {"what": str(off)}} if off else {})
+            return State({"sums": {"what": str(off)[:_TEXT_MAX]}} if off else {})
     return State(known=False)
 
 
 def _what(*words: str) -> str:
-    return " ".join(word for word in words if word)[:_SUBJECT_OF_WHAT_MAX]
+    """A name for the same thing each time, fit for a letter's subject."""
+    said = " ".join(word for word in words if word)
+    return "".join(c if c.isprintable() else "?" for c in said)[:_SUBJECT_OF_WHAT_MAX]
+
+
+def _disk_of(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there already."""
+    return next((one for one in (folder, *folder.parents) if one.exists()), Path("/"))
 
 
 def _iso(at: datetime | None) -> str | None:
@@ -136,7 +144,7 @@ class Alerts:
         """One look at everything; how many letters it wrote. Raises asyncpg's errors: what was
         written by then stays, and the rest is found at the next look."""
         statuses = await look_at_parts(self._connect, self._valkey)
-        usage = shutil.disk_usage(self._settings.data_dir)
+        usage = shutil.disk_usage(_disk_of(self._settings.data_dir))
         limit = self._settings.alert_lag_seconds
         flush = [s.facts.get("lag_seconds") for s in statuses if s.name == Part.FLUSH]
         flush_lags = [float(lag) for lag in flush if isinstance(lag, int | float)]
@@ -230,7 +238,7 @@ async def tell_news(connection: asyncpg.Connection, settings: Settings) -> int:
             "flag": row["case_number"],
             "votes": int(row["votes"]),
             "places": row["places"],
-            "sentence": row["sentence"],
+            "sentence": row["sentence"][:_TEXT_MAX],
             "url": f"{base}/flags/{row['case_number']}" if base else None,
         }
         written += await _once(
@@ -241,7 +249,7 @@ async def tell_news(connection: asyncpg.Connection, settings: Settings) -> int:
             **_campaign(row),
             "proposal": row["number"],
             "proposal_kind": row["kind"],
-            "reason": row["reason"][:300],
+            "reason": row["reason"][:_TEXT_MAX],
             "by": row["shown_as"],
             "url": f"{base}/proposals" if base else None,
         }

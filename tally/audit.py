@@ -32,7 +32,7 @@ BEGINNING = bytes(32)
 """The hash before the first row."""
 TEXT_CHARACTERS_MAX = 300
 DETAILS_BYTES_MAX = 256 * 1024
-_ROWS_AT_ONCE = 500
+_ROWS_AT_ONCE = 200
 
 
 class Head(NamedTuple):
@@ -132,7 +132,7 @@ async def head(connection: asyncpg.Connection) -> Head:
 
 
 async def verify(connection: asyncpg.Connection, known: Head | None = None) -> Verified:
-    """Walk the whole chain, in a snapshot of its own, without holding it in memory: about 100,000
+    """Walk the whole chain, in a snapshot of its own, without holding it in memory: some 30,000
     rows a second. `known`: a head that was kept elsewhere, and must be in it.
 
     The connection must be in no transaction.

@@ -18,6 +18,7 @@ from antifraud.flags import places
 from tally.case_files import CaseFile, States, sum_states
 from tally.holds import (
     LEADS_TO,
+    STATEMENT_SECONDS,
     WATCH,
     Action,
     Case,
@@ -27,7 +28,7 @@ from tally.holds import (
     State,
     decide_all,
 )
-from tally.proposal_kinds import CannotBeDone, Content, Kind, Person, Translate, seen
+from tally.proposal_kinds import N_, CannotBeDone, Content, Kind, Person, Translate, seen
 from tally.store import SQL
 from voting.campaign import Campaign
 
@@ -133,17 +134,19 @@ async def _read_states(
 ) -> States:
     wanted = sorted(set(cases))
     if not 0 < len(wanted) <= CASES_MAX:
-        raise CannotBeDone(f"1 to {CASES_MAX} cases are decided together")
+        raise CannotBeDone(N_("1 to {n} cases are decided together"), n=CASES_MAX)
     found = await sum_states(connection, campaign, wanted)
     if len(found) < len(wanted):
         missing = min(set(wanted) - found.keys())
-        raise CannotBeDone(f"there is no case {missing} in this campaign")
+        raise CannotBeDone(N_("there is no case {n} in this campaign"), n=missing)
     votes = sum(
         sum(states.values()) for candidates in found.values() for states in candidates.values()
     )
     if len(found) > 1 and votes > VOTES_MAX:
         raise CannotBeDone(
-            f"these cases have {votes:,} votes; at most {VOTES_MAX:,} are decided together"
+            N_("these cases have {n} votes; at most {most} are decided together"),
+            n=f"{votes:,}",
+            most=f"{VOTES_MAX:,}",
         )
     return found
 
@@ -213,7 +216,7 @@ async def decide_alone(
     try:
         async with connection.transaction():
             # As `decide_all` does before all else: from here on nothing comes between.
-            await connection.execute(SQL["lock_decisions"])
+            await connection.execute(SQL["lock_decisions"], timeout=STATEMENT_SECONDS)
             sums = _sums(await _read_states(connection, campaign.number, cases), action)
             if shown is not None and seen(sums.ground) != shown:
                 return Changed()
@@ -235,7 +238,7 @@ def content_of(campaign: Campaign, cases: Sequence[int], action: Action) -> dict
 async def _look(connection: asyncpg.Connection, content: Content, hold: bool) -> Content:
     if hold:
         # As `decide_all` does before all else: from here on nothing comes between.
-        await connection.execute(SQL["lock_decisions"])
+        await connection.execute(SQL["lock_decisions"], timeout=STATEMENT_SECONDS)
     states = await _read_states(connection, content["campaign"], content["cases"])
     return _sums(states, Action(content["action"])).ground
 

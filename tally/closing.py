@@ -147,6 +147,14 @@ async def _keep(
                     )
         elif await reopen(valkey, shard, campaign, epoch_floor=floor):
             kept.reopened.append((campaign, shard))
+            if not row["is_test"]:
+                # Where staff opened it again, their change has said so under the same subject.
+                await outbox.add(
+                    connection,
+                    outbox.Event.REOPENED,
+                    f"{row['id']}/{row['version']}",
+                    {"campaign": row["id"], "closes_at": closes_at.isoformat()},
+                )
 
 
 async def flushed_closings(

@@ -1,6 +1,6 @@
 """What staff sign in with: passwords, codes of an authenticator app, one-time set-up links. No I/O.
 
-Passwords are kept as argon2id with OWASP's parameters (19 MiB, 2 passes, 1 lane): 30 to 40 ms and
+Passwords are kept as argon2id with OWASP's parameters (19 MiB, 2 passes, 1 lane): 25 to 40 ms and
 19 MiB for each look, of whoever asks. So looking blocks, and whoever serves many bounds how many
 look at once (tally/console/accounts.py).
 """
@@ -55,7 +55,7 @@ def password_problem(password: str, name: str) -> str | None:
 
 
 def hash_password(password: str) -> str:
-    """Blocks for some 40 ms, and takes 19 MiB."""
+    """Blocks for 25 to 40 ms, and takes 19 MiB."""
     return _hasher.hash(password)
 
 

@@ -122,6 +122,10 @@ class _Tried(Exception):
     """Ends the transaction of a dry run."""
 
 
+STATEMENT_SECONDS = 600.0
+"""What one statement of a decision may take: a connection of the console's gives up after 20 s,
+which a million votes on a busy machine can need."""
+
 BY_COMMAND = "command"
 """The role of whoever decides by `dianzan decide`: nobody asked them for an account."""
 BY_RULES = "part"
@@ -210,7 +214,7 @@ async def decide_all(
     # First of all, and to the end of the transaction: deciders go one by one, so that a vote is
     # never moved from a state that it has left. Flushers do not take this lock; with them we share
     # the order tallies, then minutes, each by its key.
-    await connection.execute(SQL["lock_decisions"])
+    await connection.execute(SQL["lock_decisions"], timeout=STATEMENT_SECONDS)
     await connection.execute(SQL["make_this_commit_durable"])
     campaigns = {await _campaign_of(connection, one) for one in chosen}
     if len(campaigns) != 1:
@@ -225,8 +229,8 @@ async def decide_all(
         if decided is not None:
             taken.append((one, decided))
     if any(decided.moved for _, decided in taken):
-        await connection.execute(SQL["move_tallies"], campaign)
-        await connection.execute(SQL["move_minutes"], campaign)
+        await connection.execute(SQL["move_tallies"], campaign, timeout=STATEMENT_SECONDS)
+        await connection.execute(SQL["move_minutes"], campaign, timeout=STATEMENT_SECONDS)
     deltas: defaultdict[int, list[Delta]] = defaultdict(list)
     for number, *delta in await connection.fetch(SQL["read_moves"]):
         deltas[number].append(Delta(*delta))
@@ -249,11 +253,12 @@ async def _decide(
     rules: int,
 ) -> Decided | None:
     flag = None if isinstance(chosen, HeldAtOnce) else chosen.flag
+    seconds = STATEMENT_SECONDS
     match chosen:
         case Case():
-            await connection.execute(SQL["choose_case"], flag)
+            await connection.execute(SQL["choose_case"], flag, timeout=seconds)
         case OneFlag():
-            await connection.execute(SQL["choose_flag"], flag)
+            await connection.execute(SQL["choose_flag"], flag, timeout=seconds)
         case HeldAtOnce():
             await connection.execute(
                 SQL["choose_held_at_once"],
@@ -261,6 +266,7 @@ async def _decide(
                 chosen.before,
                 round(chosen.below_nats * 1000),
                 RELEASED_AT_ONCE_MAX,
+                timeout=seconds,
             )
     await connection.execute(SQL["analyze_chosen"])
     await connection.execute(
@@ -269,6 +275,7 @@ async def _decide(
         [state for state in State if speaks_of(state, action, by=by, last_by=None)],
         by == WATCH,
         WATCH,
+        timeout=seconds,
     )
     wanted = LEADS_TO[action]
     counts = await connection.fetchrow(SQL["count_spoken"], wanted)
@@ -278,8 +285,8 @@ async def _decide(
     number: int = await connection.fetchval(
         SQL["add_decision"], campaign, action, flag, reason, rules, by, votes, moved
     )
-    await connection.execute(SQL["add_decision_votes"], number, wanted)
-    await connection.execute(SQL["move_vote_state"], number, wanted)
+    await connection.execute(SQL["add_decision_votes"], number, wanted, timeout=seconds)
+    await connection.execute(SQL["move_vote_state"], number, wanted, timeout=seconds)
     if moved:
         await connection.execute(SQL["sum_moves"], wanted, number)
         await connection.execute(SQL["add_adjudications"], number)

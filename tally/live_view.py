@@ -409,8 +409,13 @@ class Kept(Generic[_Found]):
         if reading is None:
             reading = asyncio.ensure_future(self._read(key, read))
             self._reading[key] = reading
-            reading.add_done_callback(lambda _: self._reading.pop(key, None))
+            reading.add_done_callback(functools.partial(self._done, key))
         return await asyncio.shield(reading)
+
+    def _done(self, key: object, reading: "asyncio.Task[_Found]") -> None:
+        self._reading.pop(key, None)
+        if not reading.cancelled():
+            reading.exception()  # whoever asked may have gone
 
     async def _read(self, key: object, read: Callable[[], Awaitable[_Found]]) -> _Found:
         try:

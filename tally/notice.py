@@ -10,7 +10,7 @@ Known weakness: it is a draft. Whether its words do is for those to say who sign
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -190,7 +190,7 @@ async def copy_struck(
     """The list of struck votes as CSV, in pieces, ascending by place; a header, then a vote a line:
     day, shard, epoch, seq, number of the candidate, number of the decision."""
     await connection.copy_from_query(
-        SQL["copy_struck"], campaign.number, output=sink, format="csv", header=True
+        SQL["copy_struck"], campaign.number, output=sink, format="csv", header=True, timeout=600
     )
 
 
@@ -351,7 +351,7 @@ def _list(facts: Facts) -> tuple[str, ...]:
     if facts.publication is not None:
         number, manifest = facts.publication
         paragraphs += [
-            f"最近一次公布的计票结果为第 {number} 号，其目录文件（manifest.json）的 SHA-256 校验值为：",
+            f"最近一次公布的计票结果为第 {number} 号，其文件目录（manifest.json）的 SHA-256 值为：",
             manifest,
         ]
     return tuple(paragraphs)
@@ -372,17 +372,3 @@ def _chinese_day(day: date) -> str:
 
 def _chinese_moment(at: datetime) -> str:
     return f"{_chinese_day(at.date())} {at:%H:%M}"
-
-
-async def stream_struck(connection: asyncpg.Connection, campaign: Campaign) -> AsyncIterator[bytes]:
-    """`copy_struck` for whoever wants pieces as they come: rows by a cursor, in the same bytes."""
-    yield f"{LIST_HEADER}\n".encode()
-    async with connection.transaction(isolation="repeatable_read", readonly=True):
-        lines: list[str] = []
-        async for row in connection.cursor(SQL["copy_struck"], campaign.number, prefetch=5_000):
-            lines.append(",".join(str(value) for value in row))
-            if len(lines) == 5_000:
-                yield ("\n".join(lines) + "\n").encode()
-                lines.clear()
-        if lines:
-            yield ("\n".join(lines) + "\n").encode()

@@ -165,12 +165,24 @@ def _checked(subject: str, content: Mapping[str, Any]) -> str:
     if not 0 < len(subject) <= SUBJECT_CHARACTERS_MAX or not subject.isprintable():
         raise ValueError("an event's subject is a short line of text")
     try:
-        text = json.dumps(content, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(_without_nul(content), ensure_ascii=False, allow_nan=False)
     except TypeError as why:
         raise ValueError(f"an event's content is JSON: {why}") from None
     if len(text.encode()) > CONTENT_BYTES_MAX:
         raise ValueError(f"an event's content is above {CONTENT_BYTES_MAX} bytes")
     return text
+
+
+def _without_nul(value: Any) -> Any:
+    """The database holds any text but this character, and would end the caller's transaction."""
+    match value:
+        case str():
+            return value.replace("\0", "\N{REPLACEMENT CHARACTER}")
+        case Mapping():
+            return {str(key): _without_nul(one) for key, one in value.items()}
+        case list() | tuple():
+            return [_without_nul(one) for one in value]
+    return value
 
 
 def pause_after(tries: int, drawn: float) -> timedelta:

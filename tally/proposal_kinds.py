@@ -26,8 +26,23 @@ DECIDERS = frozenset({"reviewer", "admin"})
 ADMINS = frozenset({"admin"})
 
 
+def N_(text: str) -> str:
+    """Marks a text that is translated where it is shown."""
+    return text
+
+
 class CannotBeDone(ValueError):
-    """What was proposed cannot be done now; the message says why, in English. Nothing was."""
+    """What was proposed cannot be done now; the message says why, in English. Nothing was.
+
+    CannotBeDone(N_("there is no case {n}"), n=9) can be told in other languages, too."""
+
+    def __init__(self, text: str, **values: object) -> None:
+        super().__init__(text.format(**values) if values else text)
+        self._text, self._values = text, values
+
+    def told(self, _: Translate) -> str:
+        """The message in the reader's language, where it is known there."""
+        return _(self._text, **self._values)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from typing import Any
 import asyncpg
 
 from tally import audit, campaign_changes, case_decisions, final_seal, imports
-from tally.proposal_kinds import CannotBeDone, Content, Kind, Person, seen
+from tally.proposal_kinds import N_, CannotBeDone, Content, Kind, Person, seen
 from tally.store import read_queries
 
 __all__ = [
@@ -100,6 +100,8 @@ class Answer:
     """The proposal's."""
     said: str = ""
     """What came of the execution, or why it was impossible."""
+    why: CannotBeDone | None = None
+    """The latter, for whoever reads another language."""
 
     @property
     def done(self) -> bool:
@@ -163,14 +165,14 @@ async def propose(
                 content["ground"] = await of_kind.look(connection, content, False)
             packed = json.dumps(content, ensure_ascii=False)
             if len(packed.encode()) > CONTENT_BYTES_MAX:
-                return Answer(Outcome.IMPOSSIBLE, said="the proposal is too large")
+                raise CannotBeDone(N_("the proposal is too large"))
             number = await connection.fetchval(
                 SQL["add_proposal"], campaign, kind, packed, reason, person.number
             )
             await _tell(connection, person, "made", number, {"kind": kind, **content})
             return Answer(Outcome.DONE, number)
     except CannotBeDone as why:
-        return Answer(Outcome.IMPOSSIBLE, said=str(why))
+        return Answer(Outcome.IMPOSSIBLE, None, str(why), why)
 
 
 async def approve(
@@ -204,7 +206,7 @@ async def approve(
             )
             return Answer(Outcome.DONE, number, said)
     except CannotBeDone as why:
-        return Answer(Outcome.IMPOSSIBLE, number, str(why))
+        return Answer(Outcome.IMPOSSIBLE, number, str(why), why)
 
 
 async def reject(connection: asyncpg.Connection, number: int, *, by: int, reason: str) -> Answer:

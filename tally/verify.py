@@ -8,24 +8,28 @@ to whoever wants to check.
 
 What is checked, in this order:
 
-    manifest      its form, and that it is canonical JSON (RFC 8785)
+    manifest      its form, that it is canonical JSON (RFC 8785), and that it names the one before
     signature     manifest.sig signs the manifest, by the given key or by the one in the folder
     files         each file of the manifest is there with its size and SHA-256, and no other
     tally         received = counted + held + struck + refused, for each candidate and in all; ranks
                   and shares follow from the counts; the votes' log holds as many leaves as there
-                  are votes
+                  are votes; a seal says where the journal ended
     what-if       the ranks that change if held votes counted
     decisions     what they struck is what is struck; decisions.csv says the same
     tables        tally.csv and tally.xlsx say what tally.json says
     checkpoints   each is signed by the same key; sizes and roots are those of the tally
     log           (with log/) manifest and signature of its own; both Merkle roots, and those of all
-                  checkpoints, worked out again from every leaf; each candidate recounted
+                  checkpoints, worked out again from every leaf; each candidate recounted, and what
+                  each decision moved of whom, when and by whom
 
 Every form is strict: what is read is written again and compared byte for byte, so that no bit of
 any file can be other than it was signed.
 
-What it cannot tell: whether those who liked may like, whether a like was kept off the service, and,
-without `--key`, whose key it is that signed. It tells that what was recorded is what was counted.
+What it cannot tell: whether those who liked may like, whether a like was kept off the service,
+whether the publication before is the one that you were given (compare `previous` with its
+manifest's SHA-256), and, without `--key`, whose key it is that signed. Of the workbook it reads the
+cells, not how they are shown; README.txt is for people, and not read. It tells that what was
+recorded is what was counted.
 
 Exit codes: 0 everything holds; 1 something does not (it says what); 2 there is no publication to
 look at, or it cannot be read.
@@ -48,11 +52,13 @@ import stat
 import struct
 import sys
 import zipfile
+import zlib
 from array import array
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -63,6 +69,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 MEMORY_MAX_BYTES = 64 << 20
 """Of a file that is read at once, also of one in a workbook; those of log/ are read in pieces."""
+MANIFEST_MAX_BYTES = 16 << 20
+"""Of a manifest, which is read before anybody's signature is."""
 FILES_MAX = 100_000
 CHUNK_LEAVES = 1 << 16
 PROCESSES = 2
@@ -89,6 +97,7 @@ _ALWAYS = frozenset(
     }
 )
 _CHECKPOINT_FILE = re.compile(r"checkpoints/(votes|rulings)/(\d{12})\.checkpoint", re.ASCII)
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _LOGS = ("votes", "rulings")
 
 _OPENING_BYTES = 36
@@ -97,6 +106,9 @@ _VOTE_RECORD_VERSION, _RULING_VERSION = 1, 1
 _COUNTED, _HELD, _STRUCK = 0, 2, 4
 _BY_VERDICT = 0
 _LEADS_TO = {"release": _COUNTED, "hold": _HELD, "strike": _STRUCK}
+_ROLE_NUMBERS = {"watch": 1, "person": 2}
+_SEALS = ("close", "final")
+_CAMPAIGNS_MAX = 1 << 16
 _EMPTY_ROOT = sha256(b"").digest()
 
 
@@ -270,10 +282,11 @@ class Folder:
 
     def read(self, name: str) -> bytes:
         """All of a file."""
+        limit = MANIFEST_MAX_BYTES if name == _MANIFEST else MEMORY_MAX_BYTES
         with self.open(name) as file:
-            content = file.read(MEMORY_MAX_BYTES + 1)
-        if len(content) > MEMORY_MAX_BYTES:
-            raise Failed(f"{name} is larger than {MEMORY_MAX_BYTES >> 20} MiB")
+            content = file.read(limit + 1)
+        if len(content) > limit:
+            raise Failed(f"{name} is larger than {limit >> 20} MiB")
         return content
 
     def digest(self, name: str) -> tuple[int, str]:
@@ -320,7 +333,7 @@ class Known:
 
 
 def check_manifest(known: Known) -> None:
-    manifest = read_json(_MANIFEST, known.folder.read(_MANIFEST))
+    manifest = known.manifest = read_json(_MANIFEST, known.folder.read(_MANIFEST))
     files = manifest["files"]
     if manifest["format"] != "dianzan-publication-1":
         raise Failed(f"{_MANIFEST} is of a format that this program does not know")
@@ -332,7 +345,12 @@ def check_manifest(known: Known) -> None:
         raise Failed(
             f"{_MANIFEST} does not list what a publication holds: {_names(unknown | missing)}"
         )
-    known.manifest = manifest
+    before, number = manifest["previous"], manifest["number"]
+    if (before is None) != (number == 1) or (
+        before is not None
+        and (before["number"] != number - 1 or not _SHA256.fullmatch(before["manifest"]))
+    ):
+        raise Failed(f"{_MANIFEST} does not name the publication before it")
 
 
 def check_signature(known: Known) -> None:
@@ -375,6 +393,8 @@ def check_tally(known: Known) -> None:
         raise Failed("the reasons of refusal do not add up to refused")
     if tally["logs"]["votes"]["size"] != tally["received"] - tally["refused"]:
         raise Failed("the votes' log does not hold as many leaves as there are votes")
+    if tally["kind"] in _SEALS and not tally["closings"]:
+        raise Failed("it is a seal, and does not say where the journal ended")
     _check_order(tally)
 
 
@@ -692,6 +712,20 @@ def _read_csv(folder: Folder, name: str) -> list[list[str]]:
 _SHEET = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 _SHARE_COLUMN = 11
 """Of the first sheet."""
+_PARTS = [
+    "[Content_Types].xml",
+    "_rels/.rels",
+    "docProps/app.xml",
+    "docProps/core.xml",
+    "xl/_rels/workbook.xml.rels",
+    "xl/sharedStrings.xml",
+    "xl/styles.xml",
+    "xl/theme/theme1.xml",
+    "xl/workbook.xml",
+    "xl/worksheets/sheet1.xml",
+    "xl/worksheets/sheet2.xml",
+]
+"""All of a workbook of ours, so that nothing is shown that is not read."""
 _ESCAPED = re.compile(r"_x([0-9A-F]{4})_")
 
 
@@ -699,17 +733,26 @@ def _read_workbook(content: bytes) -> list[list[list[str | int]]]:
     """The cells of both sheets: whole numbers, fractions in parts per million, and texts."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as workbook:
-            names = workbook.namelist()
-            sheets = sorted(name for name in names if name.startswith("xl/worksheets/"))
-            if len(names) > 50 or sheets != [f"xl/worksheets/sheet{n}.xml" for n in (1, 2)]:
-                raise Failed("tally.xlsx does not hold two sheets")
+            if sorted(workbook.namelist()) != _PARTS:
+                raise Failed("tally.xlsx does not hold two sheets and nothing else")
+            sheets = _PARTS[-2:]
+            leads_to = [each.get("Target") for each in _read_xml(workbook, _PARTS[4])]
+            if not {name.removeprefix("xl/") for name in sheets} <= set(leads_to):
+                raise Failed("tally.xlsx shows other sheets than it holds")
             shared = _read_xml(workbook, "xl/sharedStrings.xml")
             texts = [_text_of(item) for item in shared.iter(f"{_SHEET}si")]
             return [
                 _read_sheet(_read_xml(workbook, name), texts, share_column)
                 for name, share_column in zip(sheets, (_SHARE_COLUMN, None), strict=True)
             ]
-    except (zipfile.BadZipFile, ElementTree.ParseError, NotImplementedError, EOFError):
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        OSError,  # of another compression
+        RuntimeError,  # enciphered
+        ElementTree.ParseError,
+        EOFError,
+    ):
         raise Failed("tally.xlsx cannot be read") from None
 
 
@@ -754,10 +797,12 @@ def _place(reference: str) -> tuple[int, int]:
 def _value_of(cell: ElementTree.Element, texts: list[str], *, is_share: bool) -> str | int:
     if cell.find(f"{_SHEET}f") is not None:
         raise Failed("tally.xlsx holds a formula")
-    value = cell.find(f"{_SHEET}v")
+    value, kind = cell.find(f"{_SHEET}v"), cell.get("t", "n")
+    if kind not in ("n", "s") or cell.find(f"{_SHEET}is") is not None:
+        raise Failed("tally.xlsx has a cell that is neither a number nor a text of its list")
     if value is None or value.text is None:
         return ""
-    if cell.get("t") == "s":
+    if kind == "s":
         return texts[int(value.text)]
     if not is_share:
         return int(value.text)
@@ -797,8 +842,11 @@ def check_log(known: Known) -> None:
         raise Failed("log/openings.bin does not hold as many leaves as the log")
     if rulings_file.stat().st_size != rulings * _RULING.size:
         raise Failed("log/rulings.bin does not hold as many leaves as the log")
-    states = _fold_rulings(known, votes)
-    head = struct.pack(">BBH", 0, _VOTE_RECORD_VERSION, _count(tally["campaign_number"]))
+    states, moves = _fold_rulings(known, votes)
+    campaign = _count(tally["campaign_number"])
+    if campaign >= _CAMPAIGNS_MAX:
+        raise Failed("tally.json: no campaign has such a number")
+    head = struct.pack(">BBH", 0, _VOTE_RECORD_VERSION, campaign)
     with _pool(votes + rulings) as run:
         for log, path, work in (
             ("rulings", rulings_file, _hash_rulings),
@@ -820,6 +868,8 @@ def check_log(known: Known) -> None:
             pieces = list(run(work, tasks))
             _check_roots(log, pieces, roots)
     _check_positions(pieces)
+    # The openings are now known to be those that were signed.
+    _check_moves(known, moves)
     _check_recount(tally, pieces)
 
 
@@ -836,33 +886,65 @@ def _check_log_manifest(known: Known) -> None:
     _check_digests(known.folder, "log/", own["files"])
 
 
-def _fold_rulings(known: Known, votes: int) -> bytearray:
-    """State of every leaf after all rulings."""
-    states = bytearray(votes)
+_Moves = dict[int, Counter[tuple[int, int]]]
+"""Decision -> (candidate, state) -> votes that it gained, or lost below 0."""
+
+
+def _fold_rulings(known: Known, votes: int) -> tuple[bytearray, _Moves]:
+    """State of every leaf after all rulings, and what the decisions among them moved."""
+    states, ruled = bytearray(votes), bytearray(votes)
+    candidates = _candidates_of(known.folder, votes)
     wanted = {
-        each["number"]: (_LEADS_TO[each["action"]], each["rules"], each["moved"])
+        each["number"]: (
+            _LEADS_TO[each["action"]],
+            each["rules"],
+            round(datetime.fromisoformat(each["at"]).timestamp() * 1000),
+            _ROLE_NUMBERS[each["role"]],
+        )
         for each in known.read("decisions.json")["decisions"]
     }
-    moved: Counter[int] = Counter()
+    moves: _Moves = defaultdict(Counter)
+    last_decision = _BY_VERDICT
     with known.folder.open("log/rulings.bin") as file:
         while packed := file.read(_RULING.size * 4096):
-            for version, leaf, state, decision, rules, _, _ in _RULING.iter_unpack(packed):
+            for version, leaf, state, decision, *of_decision in _RULING.iter_unpack(packed):
                 if version != _RULING_VERSION or leaf >= votes:
                     raise Failed("log/rulings.bin speaks of a leaf that is not in the log")
                 if states[leaf] == state:
                     raise Failed(f"log/rulings.bin: leaf {leaf} moves to where it is")
                 if decision != _BY_VERDICT:
-                    to_state, of_rules, _ = wanted.get(decision, (None, None, 0))
-                    if (state, rules) != (to_state, of_rules):
+                    if (state, *of_decision) != wanted.get(decision):
                         raise Failed(f"log/rulings.bin: decision {decision} is not as published")
-                elif state != _HELD:
-                    raise Failed("log/rulings.bin: a vote is struck or released by no decision")
-                states[leaf] = state
-                moved[decision] += 1
-    for number, (_, _, votes_moved) in wanted.items():
-        if moved[number] != votes_moved:
-            raise Failed(f"log/rulings.bin: decision {number} moved another number of votes")
-    return states
+                    if decision < last_decision:
+                        raise Failed(f"log/rulings.bin: decision {decision} is not in its place")
+                    last_decision = decision
+                    moves[decision][candidates[leaf], states[leaf]] -= 1
+                    moves[decision][candidates[leaf], state] += 1
+                elif state != _HELD or ruled[leaf]:
+                    # A verdict is spoken once, before anybody decides.
+                    raise Failed("log/rulings.bin: a vote changes its state by no decision")
+                states[leaf], ruled[leaf] = state, 1
+    return states, moves
+
+
+def _candidates_of(folder: Folder, votes: int) -> "array[int]":
+    """Whom each leaf is for."""
+    candidates = array("H")
+    with folder.open("log/openings.bin") as file:
+        while packed := file.read(_OPENING_BYTES * CHUNK_LEAVES):
+            candidates += _candidates_in(packed)
+    if len(candidates) != votes:
+        raise Failed("log/openings.bin does not hold as many leaves as the log")
+    return candidates
+
+
+def _candidates_in(packed: bytes) -> "array[int]":
+    candidates = array("H", [0]) * (len(packed) // _OPENING_BYTES)
+    halves = memoryview(candidates).cast("B")
+    high, low = (1, 0) if sys.byteorder == "little" else (0, 1)
+    halves[high::2] = packed[8::_OPENING_BYTES]
+    halves[low::2] = packed[9::_OPENING_BYTES]
+    return candidates
 
 
 def _checkpoint_roots(known: Known, log: str) -> dict[int, bytes]:
@@ -912,12 +994,7 @@ def _hash_votes(task: _Task) -> Piece:
         records[8 + to :: 40] = commitments[to::32]
     inside = bytes(records)
     hashes = [sha256(inside[n : n + 40]).digest() for n in range(0, len(inside), 40)]
-    candidates = array("H", [0]) * leaves
-    halves = memoryview(candidates).cast("B")
-    high, low = (1, 0) if sys.byteorder == "little" else (0, 1)
-    halves[high::2] = packed[8::_OPENING_BYTES]
-    halves[low::2] = packed[9::_OPENING_BYTES]
-    votes = Counter(zip(candidates, states, strict=True))
+    votes = Counter(zip(_candidates_in(packed), states, strict=True))
     root, nodes = _hash_tree(hashes, at, sizes)
     return Piece(root, nodes, dict(votes), _ends_of(packed))
 
@@ -1007,6 +1084,18 @@ def _check_positions(pieces: list[Piece]) -> None:
             last[shard] = ends
 
 
+def _check_moves(known: Known, moves: _Moves) -> None:
+    """That each decision moved what is published of it, of each candidate."""
+    numbers = {each["id"]: each["number"] for each in known.tally["candidates"]}
+    for each in known.read("decisions.json")["decisions"]:
+        published: Counter[tuple[int, int]] = Counter()
+        for candidate in each["candidates"]:
+            for kind, state in (("counted", _COUNTED), ("held", _HELD), ("struck", _STRUCK)):
+                published[numbers[candidate["id"]], state] += candidate[kind]
+        if published != moves.get(each["number"], Counter()):
+            raise Failed(f"log/rulings.bin: decision {each['number']} moved other votes")
+
+
 def _check_recount(tally: dict[str, Any], pieces: list[Piece]) -> None:
     votes: Counter[tuple[int, int]] = Counter()
     for piece in pieces:
@@ -1040,7 +1129,7 @@ class Report:
     held: list[str] = field(default_factory=list)
     """Checks that hold."""
     failed: dict[str, str] = field(default_factory=dict)
-    """Check -> why not."""
+    """Check -> why not, a line of text."""
     left_out: list[str] = field(default_factory=list)
     """Checks that were not made because of that."""
 
@@ -1088,7 +1177,12 @@ class Report:
             lines.append(f"{which}: everything holds, {recounted}.")
         else:
             lines.append(f"{self.folder}: DOES NOT HOLD.")
-        return "\n".join(lines)
+        # What a folder says of itself may be meant for the terminal.
+        return "\n".join(map(_printable, lines))
+
+
+def _printable(line: str) -> str:
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
 
 
 def verify(folder: Path, key: Key | None = None) -> Report:
@@ -1097,7 +1191,7 @@ def verify(folder: Path, key: Key | None = None) -> Report:
     try:
         known = Known(Folder(folder), key, key is not None)
     except Failed as why:
-        report.failed["files"] = str(why)
+        report.failed["files"] = _printable(str(why))
         return report
     checks = list(CHECKS)
     if "log" in known.folder.folders:
@@ -1111,7 +1205,7 @@ def verify(folder: Path, key: Key | None = None) -> Report:
         try:
             check(known)
         except Failed as why:
-            report.failed[name] = str(why)
+            report.failed[name] = _printable(str(why))
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as why:
             # Signed, and not what it should be.
             report.failed[name] = f"something is missing or of another form: {why!r}"

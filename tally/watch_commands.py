@@ -119,6 +119,10 @@ def decide(
 ) -> None:
     """Decide on the votes of a flag and of all flags of the same case.
 
+    In the console whatever strikes votes, or brings struck ones back, needs a second person. This
+    command asks for none: whoever has the database's address could write into it anyway. What it
+    does is in the audit log, with the role "command".
+
     The decision is recorded with its name and reason, and can never be changed or deleted: undo it
     by another decision. It speaks of every vote of the case, also of those that are in the wanted
     state already: nothing that `watch` does by itself changes a vote that a person has spoken of.

@@ -21,6 +21,7 @@ from yarl import URL
 
 from tally import credentials
 from tally.console import app as console_app
+from tally.console import limits
 from tally.console.parts import Role, Staff
 from voting.settings import load_settings
 
@@ -145,7 +146,11 @@ class _Client:
 
 
 @contextlib.asynccontextmanager
-async def running_console(tmp_path, valkey_url, postgres_dsn, connection, **overrides):
+async def running_console(
+    tmp_path, valkey_url, postgres_dsn, connection, *, store_timeout_seconds=5.0, **overrides
+):
+    """`store_timeout_seconds`: a busy machine must not make the store look away, and limits be
+    counted in two places."""
     settings = load_settings(
         data_dir=tmp_path,
         valkey_url=valkey_url,
@@ -160,6 +165,8 @@ async def running_console(tmp_path, valkey_url, postgres_dsn, connection, **over
         return made[-1]
 
     console_app.build_app = remember
+    store_timeout = limits.STORE_TIMEOUT_SECONDS
+    limits.STORE_TIMEOUT_SECONDS = store_timeout_seconds
     listening = console_app.listen(settings)
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"
     running = asyncio.create_task(
@@ -173,6 +180,7 @@ async def running_console(tmp_path, valkey_url, postgres_dsn, connection, **over
         yield RunningConsole(url, made[0], connection, settings, stop, running)
     finally:
         console_app.build_app = build_app
+        limits.STORE_TIMEOUT_SECONDS = store_timeout
         stop.set()
         waiting.cancel()
         await asyncio.wait_for(running, 15)

@@ -2,6 +2,7 @@
 
 import base64
 from collections import Counter
+from datetime import datetime
 from random import Random
 
 from tally.leaves import LoggedVote, Role, Ruling, VoteLeaves
@@ -58,6 +59,10 @@ class DrawnCampaign:
     def _decide(self, number):
         action = self.random.choice(list(STATES))
         chosen = sorted(self.random.sample(range(len(self.votes)), len(self.votes) // 5))
+        reason = self.random.choice(["=HYPERLINK(1)", "机型太集中", 'a, "b"\nc'])
+        role = self.random.choice(["watch", "person"])
+        at = f"2026-07-0{number}T12:00:00.000+08:00"
+        at_ms = int(datetime.fromisoformat(at).timestamp()) * 1000
         deltas = {}
         moved = 0
         for leaf in chosen:
@@ -69,15 +74,13 @@ class DrawnCampaign:
             delta[after] += 1
             self.states[leaf] = after
             moved += 1
-            self.rulings.append(
-                Ruling(leaf, after, number, 3, 1_783_000_000_000 + number, Role.PERSON)
-            )
+            self.rulings.append(Ruling(leaf, after, number, 3, at_ms, Role[role.upper()]))
         return {
             "number": number,
-            "at": f"2026-07-0{number}T12:00:00.000+08:00",
+            "at": at,
             "action": action,
-            "reason": self.random.choice(["=HYPERLINK(1)", "机型太集中", 'a, "b"\nc']),
-            "role": self.random.choice(["watch", "person"]),
+            "reason": reason,
+            "role": role,
             "rules": 3,
             "votes": len(chosen),
             "moved": moved,

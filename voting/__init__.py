@@ -15,6 +15,7 @@ and beside it:
 
     campaign.py      what is voted on, and when
     catalog.py       campaigns and candidates from Postgres, held in memory
+    changes.py       what changes of a campaign after its import, and how it is written down
     intake/          a folder of staff's files -> a checked campaign in Postgres
     device.py        DeviceToken: mint, verify, promote
     view.py          a signed stamp of when a card was shown
@@ -27,5 +28,6 @@ and beside it:
     whole_files.py   files that are there whole or not at all
     store_line.py    the vote path's connection to the store
     process.py       how every long-lived process of ours starts, logs and stops
+    heartbeat.py     what each process says of itself every few seconds
     settings.py      every setting
 """

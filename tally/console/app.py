@@ -19,6 +19,7 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
@@ -26,8 +27,10 @@ from tally.console import problems
 from tally.console.guard import Guard
 from tally.console.limits import limiter
 from tally.console.parts import Console
+from tally.console.wire import DeadlineProtocol
 from tally.patience import connect_valkey
 from tally.sealing import Seal
+from voting.heartbeat import Facts, Heartbeat, Part, beating, instance_name
 from voting.proxies import TrustedProxies
 from voting.settings import Settings
 
@@ -109,13 +112,11 @@ class _Static(StaticFiles):
 async def opened(settings: Settings) -> AsyncIterator[Console]:
     """Everything that the console holds. Connects to nothing yet: it starts while its servers are
     away, and says so on its pages."""
-    assert settings.postgres_dsn is not None, "checked by the command"
-    assert settings.valkey_url is not None
     seal = Seal.load_or_make(settings.console_key_path)
-    valkey_url = settings.valkey_url.get_secret_value()
+    valkey_url = _secret(settings.valkey_url)
     limiter.use(valkey_url)
     pool = asyncpg.create_pool(
-        settings.postgres_dsn.get_secret_value(),
+        _secret(settings.postgres_dsn),
         min_size=0,
         max_size=POOL_MAX,
         command_timeout=COMMAND_TIMEOUT_SECONDS,
@@ -143,7 +144,7 @@ async def run(
         listening = listening or listen(settings)
         config = uvicorn.Config(
             guarded(build_app(console), console),
-            http="h11",  # strict; its speed is not what staff wait for
+            http=DeadlineProtocol,  # h11: strict, and its speed is not what staff wait for
             ws="none",
             lifespan="off",
             log_config=None,  # ours: JSON on stderr
@@ -155,25 +156,51 @@ async def run(
             timeout_graceful_shutdown=STOPS_WITHIN_SECONDS,
             h11_max_incomplete_event_size=HEAD_BYTES_MAX,
         )
-        # It tells of its start and end in several lines that say less than ours.
-        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+        # It tells of its start and end in several lines that say less than ours, and has a line
+        # for each request that is none: whoever sends those would write our log.
+        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         server = _Server(config)
-        serving = asyncio.create_task(server.serve(sockets=[listening]))
-        stopping = asyncio.create_task(stop.wait())
-        try:
-            while not server.started and not serving.done():  # noqa: ASYNC110 (uvicorn has no event)
-                await asyncio.sleep(0.01)
-            if server.started:
-                host, port, *_ = listening.getsockname()
-                log.info("console-serves", host=host, port=port)
-                announce()
-            await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            console.stopping.set()
-            server.should_exit = True
-            stopping.cancel()
-            await serving
-            listening.close()
+        dsn = _secret(settings.postgres_dsn)
+        heartbeat = Heartbeat(Part.CONSOLE, instance_name(), lambda: _facts(server))
+        async with beating(dsn, heartbeat):
+            await _serve(server, listening, console, stop, announce)
+
+
+async def _serve(
+    server: uvicorn.Server,
+    listening: socket.socket,
+    console: Console,
+    stop: asyncio.Event,
+    announce: Callable[[], None],
+) -> None:
+    serving = asyncio.create_task(server.serve(sockets=[listening]))
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        while not server.started and not serving.done():  # noqa: ASYNC110 (uvicorn has no event)
+            await asyncio.sleep(0.01)
+        if server.started:
+            host, port, *_ = listening.getsockname()
+            log.info("console-serves", host=host, port=port)
+            announce()
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        console.stopping.set()
+        server.should_exit = True
+        stopping.cancel()
+        await serving
+        listening.close()
+
+
+def _facts(server: uvicorn.Server) -> Facts:
+    return {
+        "connections": len(server.server_state.connections),
+        "limits_in_memory": limiter.in_memory,
+    }
+
+
+def _secret(setting: SecretStr | None) -> str:
+    assert setting is not None, "the command checks that it is there"
+    return setting.get_secret_value()
 
 
 class _Server(uvicorn.Server):

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -23,7 +23,8 @@ import structlog
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import Response
 from redis.exceptions import RedisError
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
+from starlette.requests import ClientDisconnect
 
 from tally import proposals
 from tally.campaign_changes import (
@@ -54,6 +55,7 @@ from tally.closing import ClosingError, keep_closings
 from tally.console import pages
 from tally.console.pages import N_, Translate
 from tally.console.parts import Admin, Console, Role, Staff, Viewing, console_of, limiter
+from tally.console.problem_words import in_chinese
 from voting.campaign import Order, Visibility
 from voting.catalog import load_photo
 from voting.changes import CANDIDATE_FIELDS, Kind
@@ -423,7 +425,7 @@ async def get_change(
 @limiter.limit("60/minute")
 async def post_change(request: Request, staff: Admin, campaign_id: str, kind: str) -> Response:
     # Read here, not by FastAPI before it knows who sends it: a picture is up to 50 MB.
-    async with request.form(max_files=1, max_fields=40, max_part_size=_PART_BYTES_MAX) as form:
+    async with sent(request, max_files=1, max_fields=40, max_part_size=_PART_BYTES_MAX) as form:
         said = {name: text for name, text in form.items() if isinstance(text, str)}
         photo = form.get("photo_file")
         console = console_of(request)
@@ -432,7 +434,8 @@ async def post_change(request: Request, staff: Admin, campaign_id: str, kind: st
             asked.entered = {name: text for name, text in said.items() if name in FIELD_TITLES}
             asked.reason, asked.made_from = said.get("reason", ""), _whole(said.get("made_from"))
             if isinstance(photo, UploadFile) and photo.filename:
-                fault = await _take_photo(connection, photo, asked)
+                words = in_chinese if pages.language_of(request) == "zh" else str
+                fault = await _take_photo(connection, photo, asked, words)
                 if fault is not None:
                     asked.faults = (fault,)
                     return _form_page(request, staff, asked, status=422)
@@ -619,7 +622,10 @@ def _stale_page(request: Request, staff: Staff, asked: _Asked, since: list[Entry
 
 
 async def _take_photo(
-    connection: asyncpg.Connection, photo: UploadFile, asked: _Asked
+    connection: asyncpg.Connection,
+    photo: UploadFile,
+    asked: _Asked,
+    words: Callable[[str], str],
 ) -> Fault | None:
     """Make the card's picture of an upload and keep it under its id; what is wrong with it, if so.
     The picture of a change that is never made stays, and is shown nowhere."""
@@ -628,7 +634,7 @@ async def _take_photo(
         path = Path(folder) / "photo.jpg"
         examined = await asyncio.to_thread(_examine, photo, path, known)
         if examined.id is None:
-            return Fault("photo", N_("cannot be taken: {why}"), {"why": examined.fault})
+            return Fault("photo", N_("cannot be taken: {why}"), {"why": words(examined.fault)})
         if examined.card is not None:
             await write_photos(connection, [examined.card])
     asked.entered["photo"] = examined.id
@@ -660,6 +666,16 @@ def _zoned(text: str, zone: ZoneInfo) -> str:
     there = moment.replace(tzinfo=zone)
     back = there.astimezone(ZoneInfo("UTC")).astimezone(zone)
     return there.isoformat() if back.replace(tzinfo=None) == moment else text
+
+
+@contextlib.asynccontextmanager
+async def sent(request: Request, **limits: int) -> AsyncIterator[FormData]:
+    """A form that a route reads by itself, its files closed at the end."""
+    try:
+        async with request.form(**limits) as form:
+            yield form
+    except ClientDisconnect:
+        raise HTTPException(400) from None  # nobody reads it
 
 
 # How things are shown.
@@ -745,7 +761,7 @@ def _facts(campaign: CampaignNow, _: Translate) -> list[tuple[str, str]]:
 
 def _buttons(campaign: CampaignNow) -> list[Kind]:
     """What can be done of the whole campaign now."""
-    unfit = Kind.RESUMED if campaign.paused_because is None else None
+    unfit = Kind.RESUMED if campaign.paused_because is None else Kind.PAUSED
     return [kind for kind in _OF_CAMPAIGN if campaign.allows(kind) and kind is not unfit]
 
 

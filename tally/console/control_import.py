@@ -15,7 +15,7 @@ import tempfile
 import time
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -28,9 +28,10 @@ from starlette.datastructures import UploadFile
 from tally import proposals
 from tally.campaign_changes import REASON_CHARACTERS_MAX, TITLES
 from tally.console import pages
-from tally.console.control import REFUSED
+from tally.console.control import REFUSED, sent
 from tally.console.pages import N_
 from tally.console.parts import Admin, Console, Staff, console_of, limiter
+from tally.console.problem_words import in_chinese, in_english
 from tally.imports import (
     CannotStage,
     import_now,
@@ -42,7 +43,7 @@ from tally.uploads import ARCHIVE_BYTES_MAX, FILES_MAX, gather, unpack
 from voting.changes import Kind
 from voting.intake.folder import Checked, check_folder
 from voting.intake.problems import Level, Problem, errors_in
-from voting.intake.save import Compared, compare, known_photos
+from voting.intake.save import Compared, compare, known_photos, write_photos
 from voting.intake.text import clean, fault_of
 
 log = structlog.get_logger()
@@ -52,6 +53,7 @@ JOBS_MAX = 4
 """Uploads that are held at once; each has its pictures on the disk."""
 JOB_SECONDS = 3_600.0
 PROBLEMS_SHOWN_MAX = 1_000
+PHOTOS_AT_ONCE = 40
 _FREE_BYTES = 1 << 30
 """Of the disk, that stay free whatever is uploaded."""
 
@@ -142,7 +144,7 @@ async def post_imports(request: Request, staff: Admin) -> Response:
     if shutil.disk_usage(tempfile.gettempdir()).free < 2 * length + _FREE_BYTES:
         return _upload_page(request, staff, NO_ROOM, status=507)
     jobs = _jobs_of(request)
-    async with request.form(max_files=FILES_MAX, max_fields=10) as form:
+    async with sent(request, max_files=FILES_MAX, max_fields=10) as form:
         files = [
             one for one in form.getlist("files") if isinstance(one, UploadFile) and one.filename
         ]
@@ -259,6 +261,11 @@ async def _import(
 ) -> str:
     """Write it or propose it; the key of what is said then. In one transaction: whether it takes a
     second person must not change meanwhile, and no proposal is without what it would bring in."""
+    # Pictures first, some at a time: a hundred megabytes in one statement would be cut off as late.
+    # They are found by their digests alone, so those of an import that fails are nowhere.
+    for start in range(0, len(checked.cards), PHOTOS_AT_ONCE):
+        await write_photos(connection, checked.cards[start : start + PHOTOS_AT_ONCE])
+    checked = replace(checked, cards=())
     async with connection.transaction():
         compared = None
         if not errors_in([*job.problems, *checked.problems]):
@@ -335,6 +342,7 @@ async def _job_page(
         manifest=job.checked.manifest if job.checked else None,
         candidates=job.checked.candidates if job.checked else 0,
         problems=shown[:PROBLEMS_SHOWN_MAX],
+        in_words=in_chinese if pages.language_of(request) == "zh" else in_english,
         problems_in_all=len(shown),
         errors=errors,
         level_error=Level.ERROR,

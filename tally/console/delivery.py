@@ -107,6 +107,11 @@ PROPOSAL_REFUSALS = {
     Outcome.NO_REASON: N_("A reason is needed, of 2,000 characters at most."),
     Outcome.TOO_MANY: N_("Too many proposals wait already: settle some first."),
 }
+IMPOSSIBLE = (
+    # What final_seal.py cannot do.
+    N_("the campaign has not closed yet"),
+    N_("it is a rehearsal: nothing of it is published"),
+)
 LETTER_STATES = {
     "dead": N_("Dead letters"),
     "waiting": N_("Waiting"),
@@ -229,8 +234,6 @@ async def propose_final(
         of = await connection.fetchrow(OFFICE_SQL["find_campaign"], campaign)
         if of is None:
             raise HTTPException(404)
-        if "publish" not in proposals.KINDS:
-            raise HTTPException(404)
         answer = await proposals.propose(
             connection,
             "publish",
@@ -241,8 +244,7 @@ async def propose_final(
         )
     if answer.done:
         return pages.back(f"/campaigns/{of['id']}/publications", said="final-proposed")
-    known = PROPOSAL_REFUSALS.get(answer.outcome)
-    refusal = _(known) if known else answer.said
+    refusal = _(PROPOSAL_REFUSALS.get(answer.outcome, answer.said))
     return await _publications_page(
         request, staff, campaign, refusal=refusal, reason=reason, status=409
     )

@@ -242,7 +242,7 @@ async def _preview_page(
         try:
             found = await preview(connection, campaign, cases, action)
         except CannotBeDone as why:
-            return problem(request, 409, why=str(why))
+            return problem(request, 409, why=why.told(pages.translator_of(request)))
     return pages.render(
         request,
         "flags_preview.html",
@@ -496,7 +496,7 @@ async def post_decide(
                     shown=shown,
                 )
         except CannotBeDone as why:
-            return problem(request, 409, why=str(why))
+            return problem(request, 409, why=why.told(pages.translator_of(request)))
         if isinstance(decided, NeedsSecond):
             answer = await proposals.propose(
                 connection,
@@ -525,7 +525,7 @@ def proposed(request: Request, answer: proposals.Answer) -> Response:
         case Outcome.TOO_MANY:
             return problem(request, 409, why=_("Too many proposals wait already."))
         case _other:
-            return problem(request, 409, why=answer.said or None)
+            return problem(request, 409, why=answer.why.told(_) if answer.why else None)
 
 
 @router.post("/campaigns/{campaign_id}/flags/{number}/comments")

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from antifraud.networks import is_address
 from tally.console.limits import REQUESTS, InMemory, network_of
+from tally.console.wire import with_deadline
 from voting.proxies import TrustedProxies
 
 OFFICE_API = "/office/v1"
@@ -112,7 +113,7 @@ class Guard:
         elif not is_ours(scope["method"], scope["path"], headers, seen.origin):
             await self._refuse(403, scope, receive, send_guarded)
         else:
-            await self._app(scope, receive, send_guarded)
+            await self._app(scope, with_deadline(receive, headers), send_guarded)
 
     def _see(self, scope: Scope, headers: Headers) -> Seen:
         client = scope.get("client")

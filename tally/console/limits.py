@@ -9,15 +9,18 @@ function, in the store that all consoles of an installation share.
 
 slowapi is synchronous: it asks the store inside the event loop. So the store has 50 ms to answer,
 is not asked twice, and where it does not answer the same limits are counted in this process'
-memory, until a probe (after 1, 2, 4 ... 32 s) finds it again. An outage so costs one stall of
-50 ms, and as much for each probe, and never opens the door. Known weakness: what was used up in the
-store is free again in memory, once per outage.
+memory, until a probe (after 1, 2, 4 ... 32 s) finds it again. An outage so costs a stall of 0.1 s
+once, and half as much for each probe, and never opens the door. Known weakness: what was used up in
+the store is free again in memory, once per outage.
 
 Before all that, in memory alone: every request by address (REQUESTS; guard.py), and those that come
 without a session to where one is needed (STRANGERS), which never get as far as a route's limit.
 """
 
+import logging
+
 import redis
+import structlog
 from fastapi import Request
 from limits import parse
 from limits.storage import MemoryStorage, RedisStorage
@@ -27,6 +30,8 @@ from redis.retry import Retry
 from slowapi import Limiter
 
 from antifraud.networks import prefixes_of
+
+log = structlog.get_logger()
 
 STORE_TIMEOUT_SECONDS = 0.05
 REQUESTS = "3000/minute"
@@ -55,10 +60,13 @@ def network_of(address: str) -> str:
 class ConsoleLimiter(Limiter):
     """slowapi's, made before the store's address is known: routes are decorated at import."""
 
+    _is_away = False
+
     def __init__(self) -> None:
         super().__init__(
             key_func=key_of, key_style="endpoint", in_memory_fallback_enabled=True, enabled=True
         )
+        self.logger.setLevel(logging.ERROR)
         self.enabled = True  # whatever RATELIMIT_ENABLED says: that is slowapi's, not a setting
 
     def use(self, store_url: str | None) -> None:
@@ -66,8 +74,8 @@ class ConsoleLimiter(Limiter):
         if store_url is None:
             self._storage = MemoryStorage()
         else:
-            # Our own pool: `limits` knows no unix:// URLs, and redis-py's own tries would stall the
-            # loop for seconds.
+            # Our own pool: `limits` knows no unix:// URLs. One try, whatever redis-py's habit is:
+            # each of them stalls the loop.
             pool = redis.ConnectionPool.from_url(
                 store_url,
                 socket_timeout=STORE_TIMEOUT_SECONDS,
@@ -81,6 +89,18 @@ class ConsoleLimiter(Limiter):
         self._fallback_storage = MemoryStorage()
         self._fallback_limiter = FixedWindowRateLimiter(self._fallback_storage)
         self._storage_dead = False
+
+    @property
+    def _storage_dead(self) -> bool:
+        """slowapi's own word for it; said once per change, where slowapi says it at each request
+        that it refuses as well."""
+        return self._is_away
+
+    @_storage_dead.setter
+    def _storage_dead(self, away: bool) -> None:
+        if away != self._is_away:
+            log.warning("limits-in-memory") if away else log.info("limits-in-store")
+        self._is_away = away
 
     @property
     def in_memory(self) -> bool:

@@ -231,9 +231,12 @@ async def get_home(request: Request, staff: SignedIn) -> Response:
 
 
 def newest_open(campaigns: Mapping[str, Campaign], now: datetime) -> Campaign | None:
-    """Of those that are open the one that opened last; where none is, None."""
+    """Of those that are open the one that opened last, a test only where there is no other; None
+    where none is open."""
     open_ = [c for c in campaigns.values() if c.window.opens_at <= now < c.window.closes_at]
-    return max(open_, key=lambda campaign: campaign.window.opens_at, default=None)
+    return max(
+        open_, key=lambda campaign: (not campaign.is_test, campaign.window.opens_at), default=None
+    )
 
 
 @router.get("/campaigns")

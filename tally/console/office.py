@@ -12,6 +12,7 @@ the same, so that one forgotten program does not lock out its neighbours.
 """
 
 import asyncio
+import functools
 import hashlib
 import io
 import unicodedata
@@ -824,8 +825,9 @@ _ABOUT = (
 )
 
 
+@functools.cache
 def description() -> dict[str, Any]:
-    """The OpenAPI document of these routes and no others."""
+    """The OpenAPI document of these routes and no others. Not to be changed by who gets it."""
     return get_openapi(
         title="Dianzan office API",
         version="1",
@@ -848,6 +850,7 @@ def get_office_page(request: Request) -> Response:
     return pages.render(request, "office_api.html", operations=operations(), scopes=list(Scope))
 
 
+@functools.cache
 def operations() -> list[dict[str, Any]]:
     """Every call of the API, as the page lists it."""
     listed = []

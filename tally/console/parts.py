@@ -23,6 +23,7 @@ from fastapi import Depends, Request
 
 from tally.console.hashing import Hashing
 from tally.console.limits import STRANGERS, InMemory, address_key, limiter
+from tally.patience import Reach
 from tally.sealing import Seal
 from tally.staff import KNOWN_PER_HOUR
 from voting.proxies import TrustedProxies
@@ -83,6 +84,8 @@ class Console:
     strangers: InMemory = field(default_factory=lambda: InMemory(STRANGERS))
     known_tries: InMemory = field(default_factory=lambda: InMemory(f"{KNOWN_PER_HOUR}/hour"))
     """Of browsers that somebody signed in with before, while the account is locked."""
+    postgres: Reach = field(default_factory=lambda: Reach("postgres"))
+    """Says once in the log that it is away, and once that it is back."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the process has to stop: a stream that goes on ends then."""
 

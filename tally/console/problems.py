@@ -18,7 +18,7 @@ from tally.console import pages, sessions
 from tally.console.guard import OFFICE_API, SAFE_METHODS
 from tally.console.hashing import Busy
 from tally.console.pages import N_
-from tally.console.parts import Forbidden, NotSignedIn, TooMany
+from tally.console.parts import Forbidden, NotSignedIn, TooMany, console_of
 from tally.patience import POSTGRES_AWAY
 from tally.staff import StaffError
 
@@ -161,7 +161,7 @@ async def _postgres_away(request: Request, error: Exception) -> Response:
     if isinstance(error, OSError) and not _comes_out_of(error, "asyncpg"):
         log.error("console-broken", path=request.url.path, exc_info=error)
         return problem(request, 500)
-    log.warning("postgres-away", path=request.url.path, why=f"{type(error).__name__}: {error}")
+    console_of(request).postgres.lost(error)
     return problem(request, 503)
 
 

@@ -1,6 +1,7 @@
 """Proposals: what waits for a second person, and settling it."""
 
 import json
+import re
 from typing import Annotated
 
 from fastapi import APIRouter, Form, HTTPException, Path, Query, Request
@@ -26,8 +27,8 @@ STATES = {
     # State -> (badge, text)
     proposals.State.OPEN: ("warn", N_("waits")),
     proposals.State.APPROVED: ("good", N_("agreed to")),
-    proposals.State.REJECTED: ("bad", N_("refused")),
-    proposals.State.WITHDRAWN: ("", N_("withdrawn")),
+    proposals.State.REJECTED: ("bad", N_("turned down")),
+    proposals.State.WITHDRAWN: ("", N_("taken back")),
 }
 KIND_NAMES = {
     "decide": N_("Decision on votes"),
@@ -105,7 +106,7 @@ async def _proposal_page(
                         Action(proposal.content["action"]),
                     )  # fmt: skip
             except CannotBeDone as why:
-                impossible = str(why)
+                impossible = why.told(_)
     kind = proposals.KINDS.get(proposal.kind)
     may_settle = kind is not None and staff.role in kind.roles
     return pages.render(
@@ -130,6 +131,7 @@ async def _proposal_page(
         shown="" if now is None else _shown(proposal, now, moves),
         impossible=impossible,
         details=_details(proposal),
+        answer=_answer(proposal, _),
         refused=refused,
         changed=changed,
         reason=reason,
@@ -141,6 +143,18 @@ def _shown(proposal: Proposal, now: Content, moves: Preview | None) -> str:
     """What the page's form hands back. The table of moves is what people look at: where it was read
     a moment later than the ground and is another, only the table counts."""
     return seen(now) if moves is None else moves.shown
+
+
+_DECIDED = re.compile(r"decision ([0-9, ]+): ([0-9]+) votes moved")
+
+
+def _answer(proposal: Proposal, _: Translate) -> str:
+    """What came of it, in the reader's language where it is what we say ourselves."""
+    told = proposal.answer or ""
+    decided = _DECIDED.fullmatch(told)
+    if proposal.state is not proposals.State.APPROVED or decided is None:
+        return told if proposal.state is proposals.State.REJECTED else _(told)
+    return _("Decision {numbers}: {n} votes moved.", numbers=decided[1], n=f"{int(decided[2]):,}")
 
 
 def _details(proposal: Proposal) -> list[tuple[str, str]]:
@@ -202,7 +216,7 @@ async def _settled(
         case Outcome.GROUND_CHANGED:
             return await _proposal_page(request, staff, number, status=409, changed=True)
         case Outcome.IMPOSSIBLE:
-            return problem(request, 409, why=answer.said)
+            return problem(request, 409, why=answer.why.told(_) if answer.why else None)
         case refused:
             return await _proposal_page(
                 request, staff, number, status=403 if refused is Outcome.NOT_ALLOWED else 409,

@@ -61,8 +61,10 @@ async def find(request: Request) -> Session | None:
     if len(value) != 43:  # token_urlsafe(32)
         return None
     id_ = _hash(value)
-    async with console_of(request).pool.acquire() as connection:
+    console = console_of(request)
+    async with console.pool.acquire() as connection:
         row = await connection.fetchrow(SQL["find_session"], id_, IDLE, ABSOLUTE, SEEN_EVERY)
+        console.postgres.found()
         if row is None:
             return None
         if not row["complete"]:

@@ -169,6 +169,17 @@ def test_reconciliation_is_off_by_the_publisher_s_word_alone():
         assert not reconciliation([unknown]).known
 
 
+def test_a_disk_is_looked_at_before_its_folder_is_made(tmp_path):
+    assert alerts._disk_of(tmp_path / "not" / "yet") == tmp_path
+
+
+async def test_whatever_a_part_calls_itself_it_can_be_told_of(told, postgres):
+    await told.add()
+    found = parts_down([status(PartState.DOWN, instance="a\n\x00" + "b" * 500)])
+    assert await tell(postgres, Event.PART_DOWN, found, NOW) == 1
+    assert await tell(postgres, Event.PART_DOWN, found, NOW) == 0
+
+
 # A look at the real thing.
 
 

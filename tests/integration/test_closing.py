@@ -258,3 +258,20 @@ async def test_votes_behind_a_closing_are_flushed_as_they_came(
     )
     assert [tuple(row) for row in rows] == [(1, 1, 3, True), (1, 3, 5, False), (2, 5, 9, True)]
     assert await postgres.fetchval("SELECT count(*) FROM votes") == 9
+
+
+async def test_who_wants_to_know_hears_of_the_close_and_of_what_follows_once(valkey, postgres):
+    await postgres.execute(
+        "INSERT INTO destinations (shown_as, form, address, events, made_by)"
+        " VALUES ('办公室', 'webhook', 'https://office.example.cn', '{closed,reopened}', 'li')"
+    )
+    await add_campaign(postgres, closes_at=datetime.now(UTC) - timedelta(seconds=1))
+    await add_campaign(postgres, "test", closes_at=datetime.now(UTC) - timedelta(seconds=1))
+    await postgres.execute("UPDATE campaigns SET is_test = true WHERE id = 'test'")
+    for _ in range(2):
+        await keep_closings(postgres, valkey)
+    await set_closing_time(postgres, datetime.now(UTC) + timedelta(hours=1))
+    for _ in range(2):
+        await keep_closings(postgres, valkey)
+    rows = await postgres.fetch("SELECT event, subject FROM outbox ORDER BY event")
+    assert [tuple(row) for row in rows] == [("closed", "spring/0"), ("reopened", "spring/0")]

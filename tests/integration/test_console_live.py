@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import html
+import itertools
 import json
 import re
 import time
@@ -13,7 +14,7 @@ import pytest
 from antifraud.screen import Decision
 from tally.console import live as live_pages
 from tally.console.live import cells, frame, signed_percent
-from tally.live_view import Numbers, Ranked, Sums, Trend
+from tally.live_view import Numbers, Range, Ranked, Sums, Trend
 from tests.campaigns import add_campaign
 from tests.conftest import wait_until_async
 from tests.console import console, running_console  # noqa: F401  # a fixture
@@ -64,13 +65,17 @@ async def test_home_leads_to_the_campaign_that_opened_last_and_else_to_the_list(
         await add_campaign(postgres, "old", opens_at=now - timedelta(days=9))
         await add_campaign(postgres, "new", opens_at=now - timedelta(days=2))
         await add_campaign(postgres, "later", opens_at=now + timedelta(days=2))
+        await add_campaign(postgres, "rehearsal", opens_at=now - timedelta(days=1))
+        await postgres.execute("UPDATE campaigns SET is_test = true WHERE id = 'rehearsal'")
+        await postgres.execute("UPDATE catalog SET version = version + 1")
 
         async def leads():
             return (await client.get("/")).headers["Location"] == "/campaigns/new"
 
         await wait_until_async(leads, 3, what="the way to the new one")
         page = text_of(await read(client, "/campaigns"))
-        assert page.count("春天的活动") == 3
+        assert page.count("春天的活动") == 4
+        assert page.count("测试：不计入任何结果") == 1
 
 
 async def test_an_installation_without_campaigns_says_so(console):  # noqa: F811
@@ -111,29 +116,30 @@ async def test_a_campaign_that_nobody_voted_in_is_shown_empty(console, postgres)
         await read(client, "/campaigns/spring/candidates/c001")
 
 
-@pytest.mark.parametrize(
-    "path",
-    ["/campaigns/none", "/campaigns/none/candidates", "/campaigns/spring/candidates/none",
-     "/campaigns/none/hall", "/campaigns/none/stream", "/campaigns/none/stream?once=1",
-     "/campaigns/spring/stream?page=candidate&candidate=none&once=1"],
-)  # fmt: skip
-async def test_what_is_not_there_is_not_found(console, spring, path):  # noqa: F811
+async def test_what_is_not_there_is_not_found(console, spring):  # noqa: F811
     async with console.client_as("viewer") as client:
-        assert (await client.get(path)).status == 404
+        for path in (
+            "/campaigns/none",
+            "/campaigns/none/candidates",
+            "/campaigns/none/hall",
+            "/campaigns/none/stream",
+            "/campaigns/none/stream?once=1",
+            f"{spring}/candidates/none",
+            f"{spring}/stream?page=candidate&candidate=none&once=1",
+        ):
+            assert (await client.get(path)).status == 404, path
 
 
-@pytest.mark.parametrize(
-    "query", ["range=year", "page=secret", "once=maybe", "candidate=" + "x" * 101]
-)
-async def test_what_cannot_be_meant_is_refused(console, spring, query):  # noqa: F811
+async def test_what_cannot_be_meant_is_refused(console, spring):  # noqa: F811
     async with console.client_as("viewer") as client:
-        assert (await client.get(f"{spring}/stream?{query}")).status == 422
+        for query in ("range=year", "page=secret", "once=maybe", "candidate=" + "x" * 101):
+            assert (await client.get(f"{spring}/stream?{query}")).status == 422, query
 
 
-@pytest.mark.parametrize("range_", ["15m", "hour", "day", "week", "month"])
 async def test_a_course_is_drawn_and_told_as_a_table_for_every_range(
-    console, postgres, valkey, range_  # noqa: F811
-):  # fmt: skip
+    console,  # noqa: F811
+    postgres,
+):
     now = datetime.now(UTC).replace(second=0, microsecond=0)
     await add_campaign(postgres, "spring", opens_at=now - timedelta(days=20))
     await postgres.execute("INSERT INTO watermarks VALUES (0, 1, 0, 0, now())")
@@ -141,15 +147,16 @@ async def test_a_course_is_drawn_and_told_as_a_table_for_every_range(
         at = now - timedelta(minutes=minutes)
         await postgres.execute("INSERT INTO minute_totals VALUES (1, $1, 30, 2)", at)
         await postgres.execute("INSERT INTO minutes VALUES (1, $1, 1, 30, 2)", at)
+    in_table = re.compile(r'<td class="n">([\d,]+)</td><td class="n">[\d,]+</td>')
     async with console.client_as("viewer", **SHOWN) as client:
-        for path in ("/campaigns/spring", "/campaigns/spring/candidates/c001"):
+        for range_, path in itertools.product(
+            Range, ("/campaigns/spring", "/campaigns/spring/candidates/c001")
+        ):
             page = await read(client, f"{path}?range={range_}")
             drawings = re.findall(r'<svg class="chart only-\w+".*?</svg>', page, flags=re.S)
-            assert len(drawings) == 2, path
+            assert len(drawings) == 2, (path, range_)
             assert any(one.tag == "path" for one in elements(drawings[0]))
-            counted_in_table = re.findall(r'<td class="n">([\d,]+)</td><td class="n">[\d,]+</td>',
-                                          page)  # fmt: skip
-            assert sum(int(n.replace(",", "")) for n in counted_in_table) == 330
+            assert sum(int(n.replace(",", "")) for n in in_table.findall(page)) == 330
             assert f'href="?range={range_}" aria-current' in page
 
 
@@ -168,33 +175,33 @@ async def test_candidates_are_all_there_with_rank_share_trend_and_held_share(
     assert "2 1 候选人1 单位 单位 省级 40 40.00 % – 0.0 %" in text_of(page)
 
 
-@pytest.mark.parametrize(
-    ("query", "shown"),
-    [
-        ("sort=number", ["c1", "c2", "c3", "c4", "c5"]),
-        ("sort=number&way=down", ["c5", "c4", "c3", "c2", "c1"]),
-        ("sort=counted&way=up", ["c3", "c4", "c5", "c1", "c2"]),
-        ("sort=held", ["c2", "c1", "c3", "c4", "c5"]),
-        ("sort=trend", ["c1", "c2", "c3", "c4", "c5"]),
-        ("sort=nonsense&way=sideways", ["c2", "c1", "c3", "c4", "c5"]),
-        ("q=候选人4", ["c4"]),
-        ("q=C004", ["c4"]),
-        ("q=单位+4", ["c4"]),
-        ("q=nobody", []),
-        ("channel=省级", ["c2", "c1", "c3", "c4", "c5"]),
-        ("channel=学会", []),
-        ("unit=单位&q=3&sort=number", ["c3"]),
-    ],
-)
-async def test_sort_and_filter_work_without_a_script(console, spring, query, shown):  # noqa: F811
+ASKED = {
+    "sort=number": ["c1", "c2", "c3", "c4", "c5"],
+    "sort=number&way=down": ["c5", "c4", "c3", "c2", "c1"],
+    "sort=counted&way=up": ["c3", "c4", "c5", "c1", "c2"],
+    "sort=held": ["c2", "c1", "c3", "c4", "c5"],
+    "sort=trend": ["c1", "c2", "c3", "c4", "c5"],
+    "sort=nonsense&way=left": ["c2", "c1", "c3", "c4", "c5"],
+    "q=候选人4": ["c4"],
+    "q=C004": ["c4"],
+    "q=单位+4": ["c4"],
+    "q=nobody": [],
+    "channel=省级": ["c2", "c1", "c3", "c4", "c5"],
+    "channel=学会": [],
+    "unit=单位&q=3&sort=number": ["c3"],
+}
+
+
+async def test_sort_and_filter_work_without_a_script(console, spring):  # noqa: F811
     async with console.client_as("viewer", **SHOWN) as client:
-        page = await read(client, f"{spring}/candidates?{query}")
-    rows = rows_of(page)
-    assert [id_ for id_, hidden in rows if not hidden] == shown
-    assert len(rows) == 5, "the browser may show those that are hidden"
-    assert f'<output data-count="#candidates">{len(shown)}</output>' in page
-    none = re.search(r'data-none="#candidates"( hidden)?', page)
-    assert bool(none[1]) == bool(shown)
+        for query, shown in ASKED.items():
+            page = await read(client, f"{spring}/candidates?{query}")
+            rows = rows_of(page)
+            assert [id_ for id_, hidden in rows if not hidden] == shown, query
+            assert len(rows) == 5, "the browser may show those that are hidden"
+            assert f'<output data-count="#candidates">{len(shown)}</output>' in page
+            none = re.search(r'data-none="#candidates"( hidden)?', page)
+            assert bool(none[1]) == bool(shown)
 
 
 async def test_a_search_comes_back_escaped(console, spring):  # noqa: F811
@@ -238,17 +245,32 @@ async def test_html_in_every_name_stays_text_on_pages_and_in_updates(
             assert not any("<img" in block for block in blocks.values())
 
 
-@pytest.mark.parametrize("counts", ["staff", "after-close", "daily"])
 async def test_staff_see_a_blind_campaign_and_are_told_that_it_is(
-    console, postgres, valkey, counts  # noqa: F811
-):  # fmt: skip
-    await add_campaign(postgres, "spring", rules={"counts": counts})
-    await valkey.hset(KEY, mapping={"1": 4321})
+    console,  # noqa: F811
+    postgres,
+    valkey,
+):
     async with console.client_as("viewer", **SHOWN) as client:
-        for path in ("/campaigns/spring", "/campaigns/spring/hall"):
-            page = text_of(await read(client, path))
-            assert "4,321" in page
-            assert "not public: for staff only" in page
+        for counts in ("staff", "after-close", "daily"):
+            await add_campaign(postgres, counts, rules={"counts": counts})
+            await valkey.hset(tally_key(0, counts), mapping={"1": 4321})
+
+            async def known(counts=counts):
+                return (await client.get(f"/campaigns/{counts}")).status == 200
+
+            await wait_until_async(known, 3, what="the campaign")
+            for path in (f"/campaigns/{counts}", f"/campaigns/{counts}/hall"):
+                page = text_of(await read(client, path))
+                assert "4,321" in page
+                assert "not public: for staff only" in page
+
+
+async def test_a_pause_is_said_with_its_reason(console, postgres):  # noqa: F811
+    await add_campaign(postgres, "spring", paused_because="系统维护")
+    async with console.client_as("viewer", **SHOWN) as client:
+        page = text_of(await read(client, "/campaigns/spring"))
+    assert "paused" in page
+    assert "Paused: 系统维护" in page
 
 
 async def test_the_hall_shows_twenty_and_nothing_of_the_console(
@@ -369,7 +391,7 @@ async def looking_on(console, path):  # noqa: F811
 
 
 async def test_a_like_is_on_the_stream_within_two_seconds(console, spring, valkey):  # noqa: F811
-    async with looking_on(console, f"{spring}/stream") as (client, events):
+    async with looking_on(console, f"{spring}/stream") as (_, events):
         assert "100" in text_of(await events.until("numbers"))
         await events.until("as-of")
         await valkey.hincrby(KEY, "1", 1)
@@ -380,7 +402,7 @@ async def test_a_like_is_on_the_stream_within_two_seconds(console, spring, valke
 
 
 async def test_only_what_changed_is_sent(console, spring, valkey):  # noqa: F811
-    async with looking_on(console, f"{spring}/stream?page=candidates") as (client, events):
+    async with looking_on(console, f"{spring}/stream?page=candidates") as (_, events):
         first = json.loads(await events.until("cells"))
         assert set(first) == {"c1", "c2", "c3", "c4", "c5"}
         for _ in range(2):
@@ -397,7 +419,7 @@ async def test_a_viewer_who_went_is_looked_for_no_more(console, spring):  # noqa
         return console.app.state.showing.streams.total() == 0
 
     for _ in range(3):
-        async with looking_on(console, f"{spring}/stream") as (_client, events):
+        async with looking_on(console, f"{spring}/stream") as (_, events):
             await events.until("as-of")
             assert console.app.state.showing.streams.total() == 1
         await wait_until_async(gone, what="the end of the stream")
@@ -423,7 +445,7 @@ async def test_a_stream_ends_when_somebody_is_made_something_else(
 ):  # fmt: skip
     """Somebody who is disabled while they look."""
     monkeypatch.setattr(live_pages, "SESSION_ASKED_EVERY_SECONDS", 0.1)
-    async with looking_on(console, f"{spring}/stream") as (client, events):
+    async with looking_on(console, f"{spring}/stream") as (_, events):
         await events.until("as-of")
         await postgres.execute("UPDATE staff SET disabled_at = now()")
         await events.until("signed-out")
@@ -448,7 +470,7 @@ async def test_nobody_has_more_streams_than_are_meant(
 
 async def test_a_quiet_stream_is_kept_alive(console, spring, monkeypatch):  # noqa: F811
     monkeypatch.setattr(live_pages, "KEEP_ALIVE_SECONDS", 0.0)
-    async with looking_on(console, "/parts/stream") as (client, events):
+    async with looking_on(console, "/parts/stream") as (_, events):
         await events.until("as-of")
 
         async def nothing_new(request):

@@ -22,6 +22,7 @@ SIGNED_IN = frozenset(Role)
 VIEWING = frozenset({Role.VIEWER, Role.REVIEWER, Role.ADMIN})
 REVIEWING = frozenset({Role.REVIEWER, Role.ADMIN})
 ADMIN = frozenset({Role.ADMIN})
+ANSWERING = frozenset({Role.REVIEWER, Role.ADMIN, Role.OFFICE})
 OFFICE = frozenset({Role.OFFICE, Role.ADMIN})
 
 ROUTES = {
@@ -62,6 +63,43 @@ ROUTES = {
     "GET /campaigns/{campaign_id}/stream": VIEWING,
     "GET /parts": VIEWING,
     "GET /parts/stream": VIEWING,
+    # control.py, control_import.py
+    "GET /control": VIEWING,
+    "GET /control/{campaign_id}": VIEWING,
+    "GET /control/{campaign_id}/history": VIEWING,
+    "GET /control/{campaign_id}/candidates": VIEWING,
+    "GET /control/{campaign_id}/candidates/{candidate_id}": VIEWING,
+    "GET /control/{campaign_id}/preview": VIEWING,
+    "GET /photos/{photo_id}": VIEWING,
+    "GET /control/{campaign_id}/change/{kind}": ADMIN,
+    "POST /control/{campaign_id}/change/{kind}": ADMIN,
+    "GET /imports": ADMIN,
+    "POST /imports": ADMIN,
+    "GET /imports/{job_id}": ADMIN,
+    "POST /imports/{job_id}": ADMIN,
+    # flags.py, proposal_pages.py, objections.py, notice.py
+    "GET /flags": VIEWING,
+    "GET /flags/{number}": VIEWING,
+    "GET /campaigns/{campaign_id}/flags": VIEWING,
+    "GET /campaigns/{campaign_id}/flags/preview": REVIEWING,
+    "GET /campaigns/{campaign_id}/flags/{number}": VIEWING,
+    "POST /campaigns/{campaign_id}/flags/decide": REVIEWING,
+    "POST /campaigns/{campaign_id}/flags/{number}/comments": REVIEWING,
+    "GET /proposals": VIEWING,
+    "GET /proposals/{number}": VIEWING,
+    "POST /proposals/{number}/approve": REVIEWING,
+    "POST /proposals/{number}/reject": REVIEWING,
+    "POST /proposals/{number}/withdraw": REVIEWING,
+    "GET /objections": ANSWERING,
+    "GET /campaigns/{campaign_id}/objections": ANSWERING,
+    "POST /campaigns/{campaign_id}/objections": ANSWERING,
+    "GET /campaigns/{campaign_id}/objections/{number}": ANSWERING,
+    "POST /campaigns/{campaign_id}/objections/{number}/answer": ANSWERING,
+    "POST /campaigns/{campaign_id}/objections/{number}/forget": ADMIN,
+    "GET /notice": SIGNED_IN,
+    "GET /campaigns/{campaign_id}/notice": SIGNED_IN,
+    "GET /campaigns/{campaign_id}/notice.txt": SIGNED_IN,
+    "GET /campaigns/{campaign_id}/notice/struck.csv": ANSWERING,
     # audit_pages.py
     "GET /audit": REVIEWING,
     "POST /audit/verify": REVIEWING,

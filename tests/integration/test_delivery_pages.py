@@ -173,6 +173,30 @@ async def test_publications_are_listed_with_their_hash_and_handed_out(console, p
         assert last.manifest_hash.hex() not in page
 
 
+async def test_the_final_seal_is_proposed_after_the_close_and_waits_for_another(
+    console,  # noqa: F811
+    postgres,
+):
+    await add_campaign(postgres)
+    path = "/campaigns/spring/publications/final"
+    async with console.client_as("reviewer") as client:
+        for form, said in (
+            ({"reason": "公示期已过"}, "活动尚未截止"),
+            ({"reason": " "}, "需要填写理由"),
+        ):
+            answer = await client.post(path, form)
+            assert answer.status == 409
+            assert said in await answer.text()
+        await postgres.execute("INSERT INTO closings VALUES (1, 0, 1, 5, 0, now(), true)")
+        await postgres.execute("INSERT INTO watermarks VALUES (0, 1, 5, 0, now())")
+        answer = await client.post(path, {"reason": "公示期已过"})
+        assert answer.headers["Location"].endswith("/publications?said=final-proposed")
+        staff = client.staff
+    row = await postgres.fetchrow("SELECT * FROM proposals")
+    assert (row["kind"], row["state"], row["proposed_by"]) == ("publish", "open", staff.number)
+    assert await postgres.fetchval("SELECT count(*) FROM publications") == 0
+
+
 async def test_of_a_rehearsal_nothing_is_shown_as_published(console, postgres):  # noqa: F811
     await add_campaign(postgres)
     await add_publication(postgres, 1)

@@ -53,6 +53,10 @@ async def test_the_rules_page_says_the_rules_in_force_and_what_was_changed(edge,
 
     await wait_until_async(shown, seconds=2, what="the changes on the page")
     _, page = await fetch(edge, "/campaigns/spring/rules")
+    _, card = await fetch(edge, "/embed/v1/card/spring/c001")
+    assert "点赞暂停中：机房检修，约一小时" in card
+    status, told = await edge.like(await edge.token())
+    assert (status, told["outcome"], told["detail"]) == (403, "paused", "机房检修，约一小时")
     for text in (
         "每台设备每天可为同一位候选人点赞 2 次。",
         "活动期间每台设备最多点赞 9 次。",

@@ -179,6 +179,14 @@ async def test_news_that_cannot_be_sent_is_refused(desk, subject, content):
         await outbox.add(desk.postgres, Event.PUBLISHED, subject, content)
 
 
+async def test_a_character_that_the_database_cannot_hold_does_not_end_the_transaction(desk):
+    await desk.add("webhook", "https://a.example/hook")
+    content = {"why": ["a\0b", {"c": "\0"}], "n": 7}
+    assert await outbox.add(desk.postgres, Event.PUBLISHED, "spring/1", content) == 1
+    (row,) = await desk.letters()
+    assert json.loads(row["content"]) == {"why": ["a\ufffdb", {"c": "\ufffd"}], "n": 7}
+
+
 # A webhook.
 
 
@@ -403,6 +411,26 @@ async def test_a_test_letter_goes_to_one_that_asked_for_other_news(desk):
         await outbox.add_test(desk.postgres, number, "li")
         assert (await desk.send()).sent == 2
         assert {letter.headers["Dianzan-Event"] for letter in office.received} == {"test"}
+
+
+async def test_the_publisher_s_process_sends_what_is_due(desk, start, environment):
+    environment["DIANZAN_PRIVATE_DESTINATIONS"] = "true"
+    async with receiver() as office:
+        number = await desk.add("webhook", office.url)
+        await outbox.add_test(desk.postgres, number, "li")
+        publisher = await start("publish")
+        try:
+
+            async def arrived():
+                assert publisher.returncode is None, (await publisher.communicate())[1].decode()
+                return office.received
+
+            await wait_until_async(arrived, 20, "the test letter")
+        finally:
+            if publisher.returncode is None:
+                publisher.terminate()
+            await asyncio.wait_for(publisher.communicate(), 20)
+        assert signed(office.received[0], desk.secrets[number])
 
 
 # Robots.

@@ -30,7 +30,7 @@ def test_a_port_in_use_is_refused_even_where_its_holder_would_share_it(shares):
 def test_whose_port_it_is_is_said():
     with (
         socket.create_server(("127.0.0.1", 0)) as taken,
-        pytest.raises(PortInUse, match="the console .* DIANZAN_CONSOLE_PORT"),
+        pytest.raises(PortInUse, match=r"the console .* DIANZAN_CONSOLE_PORT"),
         listening("127.0.0.1", taken.getsockname()[1], 1, part="console"),
     ):
         pass

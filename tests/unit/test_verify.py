@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import zipfile
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 
 from tally import verify
 from tally.canonical import canonical
+from tally.leaves import Role, Ruling
 from tally.publication_files import Content, make_files, write_files
 from tally.signed_note import SignerKey
 from tally.verify import NoPublication, Report, key_from
@@ -338,6 +340,24 @@ BOMB = (
         ({"sheet1": lambda xml: xml + b" " * (65 << 20)}, "too large"),
         ({"sharedStrings": lambda xml: xml[:-40]}, "cannot be read"),
         ({"sheet1": lambda xml: xml.replace(b'r="A2"', b'r="ZZ2"')}, "not in their place"),
+        # Shown, and not where numbers and texts are.
+        (
+            {
+                "sheet1": lambda xml: xml.replace(
+                    b"</row>", b'<c r="N1" t="inlineStr"><is><t>x</t></is></c></row>', 1
+                )
+            },
+            "neither a number nor a text",
+        ),
+        ({"sheet1": lambda xml: xml.replace(b'r="A2" ', b'r="A2" t="b" ')}, "neither a number"),
+        (
+            {
+                "workbook.xml": lambda xml: xml.replace(
+                    b"worksheets/sheet1.xml", b"worksheets/../theme/theme1.xml"
+                )
+            },
+            "shows other sheets",
+        ),
     ],
 )
 def test_a_signed_workbook_that_lies_or_attacks_fails_at_once(tmp_path, drawn, parts, says):
@@ -345,6 +365,37 @@ def test_a_signed_workbook_that_lies_or_attacks_fails_at_once(tmp_path, drawn, p
     check, why = only_failure(tmp_path)
     assert check == "tables"
     assert says in why
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda packed: packed.replace(b"xl/styles.xml", b"xl/sheet9.xml"), "nothing else"),
+        (lambda packed: _marked(packed, b"PK\1\2", 8), "cannot be read"),
+        (lambda packed: _garbled(packed, b"xl/worksheets/sheet1.xml"), "cannot be read"),
+    ],
+)
+def test_a_workbook_of_other_or_unreadable_parts_fails(tmp_path, drawn, change, says):
+    publish_changed(
+        tmp_path, drawn, files=lambda files: {"tally.xlsx": change(files["tally.xlsx"])}
+    )
+    check, why = only_failure(tmp_path)
+    assert check == "tables"
+    assert says in why
+
+
+def _marked(packed, header, at):
+    """Every part said to be enciphered."""
+    first, *parts = packed.split(header)
+    at -= len(header)
+    marked = [part[:at] + bytes((part[at] | 1,)) + part[at + 1 :] for part in parts]
+    return header.join([first, *marked])
+
+
+def _garbled(packed, name):
+    """A part that is no compressed data."""
+    at = packed.index(name) + len(name)
+    return packed[:at] + b"\xff" * 40 + packed[at + 40 :]
 
 
 def test_a_workbook_that_is_no_zip_fails(tmp_path, drawn):
@@ -382,6 +433,9 @@ class Forged(DrawnCampaign):
         (lambda d: _move(d, -1, decision=77), "decision 77"),
         (lambda d: _move(d, -1, rules=9), "not as published"),
         (lambda d: _move(d, 0, at_ms=5), "root"),
+        (lambda d: _move(d, -1, at_ms=5), "not as published"),
+        (lambda d: _move(d, -1, role=0), "not as published"),
+        (lambda d: d.rulings.__setitem__(slice(-2, None), d.rulings[:-3:-1]), "root"),
     ],
 )
 def test_a_log_that_is_not_the_signed_one_fails(tmp_path, change, says):
@@ -419,6 +473,117 @@ def test_a_log_that_counts_otherwise_than_the_tally_fails(tmp_path, drawn):
     check, why = only_failure(tmp_path)
     assert check == "log"
     assert "by the log" in why
+
+
+def rule(drawn, leaf, action):
+    """One more decision, on one vote."""
+    number, was, state = len(drawn.decisions) + 1, drawn.states[leaf], {"release": 0, "strike": 4}
+    moved = Counter({was: -1, state[action]: 1})
+    drawn.states[leaf] = state[action]
+    drawn.rulings.append(Ruling(leaf, state[action], number, 3, 1_783_224_000_000, Role.PERSON))
+    drawn.decisions.append(
+        {
+            "number": number, "at": "2026-07-05T12:00:00.000+08:00", "action": action,
+            "reason": "机型太集中", "role": "person", "rules": 3, "votes": 1, "moved": 1,
+            "candidates": [
+                {
+                    "id": f"c{drawn.votes[leaf][1]:03}",
+                    "counted": moved[0], "held": moved[2], "struck": moved[4],
+                }
+            ],
+        }
+    )  # fmt: skip
+
+
+def test_a_log_whose_decisions_moved_others_than_was_published_fails(tmp_path):
+    drawn = DrawnCampaign(decisions=0)
+    first = drawn.states.index(0)
+    for leaf in (first, next(n for n in range(300) if drawn.votes[n][1] != drawn.votes[first][1])):
+        rule(drawn, leaf, "strike")
+    drawn.publish(tmp_path / "true")
+    assert checked(tmp_path / "true").ok, checked(tmp_path / "true").as_text()
+    # All sums stay: whom each of the two decisions struck is all that is untrue.
+    one, two = drawn.decisions
+    one["candidates"], two["candidates"] = two["candidates"], one["candidates"]
+    drawn.publish(tmp_path / "untrue")
+    assert only_failure(tmp_path / "untrue") == (
+        "log",
+        "log/rulings.bin: decision 1 moved other votes",
+    )
+
+
+def test_a_log_in_which_a_verdict_comes_after_a_decision_fails(tmp_path):
+    drawn = DrawnCampaign(decisions=0)
+    leaf = drawn.states.index(2)
+    rule(drawn, leaf, "release")
+    # Published as released, and held again by nobody.
+    drawn.rulings.append(Ruling(leaf, 2, 0, 3, 1, Role.VERDICT))
+    drawn.states[leaf] = 2
+    drawn.publish(tmp_path)
+    check, why = only_failure(tmp_path)
+    assert check == "log"
+    assert "by no decision" in why
+
+
+def test_a_log_whose_decisions_are_not_in_their_order_fails(tmp_path):
+    drawn = DrawnCampaign(decisions=0)
+    for leaf in (0, 1):
+        rule(drawn, leaf, "strike")
+    drawn.rulings[-2:] = drawn.rulings[:-3:-1]
+    drawn.publish(tmp_path)
+    check, why = only_failure(tmp_path)
+    assert check == "log"
+    assert "not in its place" in why
+
+
+def test_a_seal_says_where_the_journal_ended(tmp_path, drawn):
+    closing = {"shard": 0, "entry": "1-1", "at": "2026-07-05T20:00:00.000+08:00"}
+    drawn.publish(tmp_path / "sealed", content=drawn.content(kind="final", closings=[closing]))
+    assert checked(tmp_path / "sealed").ok
+    drawn.publish(tmp_path / "open", content=drawn.content(kind="final", closings=[]))
+    assert only_failure(tmp_path / "open")[0] == "tally"
+
+
+@pytest.mark.parametrize(
+    "previous",
+    [
+        None,
+        {"number": 1, "manifest": "ab" * 32},
+        {"number": 3, "manifest": "ab" * 32},
+        {"number": 2, "manifest": "ab"},
+        {"number": 2},
+    ],
+)
+def test_a_publication_that_does_not_name_the_one_before_fails(tmp_path, drawn, previous):
+    drawn.publish(tmp_path, content=replace(drawn.content(number=3), previous=previous))
+    assert only_failure(tmp_path)[0] == "manifest"
+
+
+def test_the_first_publication_has_none_before_it(tmp_path, drawn):
+    first = drawn.content(number=1)
+    drawn.publish(tmp_path / "first", content=replace(first, previous=None))
+    assert checked(tmp_path / "first").ok
+    drawn.publish(tmp_path / "second", content=first)
+    assert only_failure(tmp_path / "second")[0] == "manifest"
+
+
+def test_what_a_folder_says_of_itself_cannot_write_on_the_terminal(folder):
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    manifest["files"]["x\x1b[2J\x1b[Hspring: everything holds"] = {}
+    (folder / "manifest.json").write_bytes(canonical(manifest))
+    (folder / "\x1b[2J").touch()
+    Path(os.fsdecode(os.fsencode(folder) + b"/\xff")).touch()
+    report = checked(folder)
+    assert not report.ok
+    assert "\x1b" not in report.as_text()
+    report.as_text().encode()  # a name that is no UTF-8 can be shown too
+    assert "\x1b" not in "".join(report.failed.values())
+
+
+def test_a_manifest_of_any_size_does_not_fill_the_memory(folder, monkeypatch):
+    monkeypatch.setattr(verify, "MANIFEST_MAX_BYTES", 1 << 20)
+    (folder / "manifest.json").write_bytes(b"[" + b"[]," * (1 << 20) + b"[]]")
+    assert "larger than 1 MiB" in checked(folder).failed["manifest"]
 
 
 def test_the_log_of_another_publication_fails(folder, drawn, tmp_path):

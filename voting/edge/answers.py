@@ -236,6 +236,8 @@ def _outcome_refusal(cast: Cast, campaign: Campaign, origin: str | None) -> Answ
         return overloaded(origin)
     if outcome in (Outcome.CLOSED, Outcome.NOT_OPEN, Outcome.PAUSED):
         members = window_members(campaign)
+        if outcome is Outcome.PAUSED:
+            detail = campaign.paused_because
     elif outcome is Outcome.THROTTLED:
         retry_after_seconds = max(1, -(-cast.wait_ms // 1000))
     elif outcome is Outcome.QUOTA_SPENT:

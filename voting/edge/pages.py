@@ -90,6 +90,8 @@ async def get_card(request: web.Request) -> web.Response:
             liked = candidate.id in (await device_state(edge, campaign, token))[0]
     # Only our own words come back out of the query, and a ticket that we wrote for this device.
     message = _SAID.get(query.get("said", ""))
+    if campaign.paused_because is not None:
+        message = f"{_SAID['paused']}：{campaign.paused_because}"
     ticket = query.get("ticket", "")
     waiting = _waiting_seconds(edge, ticket, token, place, now)
     if waiting is None:

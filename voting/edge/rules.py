@@ -55,7 +55,7 @@ _FIELDS = {
     "opens_at": Words("开始时间", "opens"),
     "closes_at": Words("结束时间", "closes"),
     "time_zone": Words("时区", "time zone"),
-    "likes_per_candidate_per_day": Words("每人每天次数", "likes per candidate and day"),
+    "likes_per_candidate_per_day": Words("每位候选人每天次数", "likes per candidate and day"),
     "candidates_per_day": Words("每天人数", "candidates per day"),
     "likes_per_campaign": Words("活动期间总次数", "likes in the whole campaign"),
     "counts": Words("票数公布", "counts"),
