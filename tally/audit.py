@@ -9,8 +9,10 @@ where `details` is the text as it is stored and `previous` the hash of the row b
 one: zeros). A row that was changed, left out or put in between breaks the chain from there on.
 
 Known weakness: who may write to the whole table can compute the chain anew, or cut off its end.
-Against that the head (number and hash) has to be kept elsewhere: publications carry it, and
-`dianzan audit verify --number N --hash H` says whether it is in the chain still.
+Against that the head (number and hash) has to be kept elsewhere. Publications carry it, signed:
+`verify` looks for the head of each that the database has. Who may write to those too is found out
+by a publication that somebody else has: `dianzan audit verify --number N --hash H` says whether its
+head is in the chain still.
 """
 
 import getpass
@@ -133,27 +135,36 @@ async def head(connection: asyncpg.Connection) -> Head:
 
 async def verify(connection: asyncpg.Connection, known: Head | None = None) -> Verified:
     """Walk the whole chain, in a snapshot of its own, without holding it in memory: some 30,000
-    rows a second. `known`: a head that was kept elsewhere, and must be in it.
+    rows a second. `known`: a head that was kept elsewhere, and must be in it, as must those that
+    publications carry.
 
     The connection must be in no transaction.
     """
     last = Head(0, BEGINNING)
-    found_known = known is None or known == last
+    # Before the walk's snapshot: what was published by now is in it.
+    published = await connection.fetch(SQL["list_published_heads"])
+    kept = {Head(row["number"], bytes.fromhex(row["hash"])) for row in published}
+    if known is not None:
+        kept.add(known)
+    kept.discard(last)
+    numbers = {one.number for one in kept}
     async for row in rows(connection):
-        why = _misfit(row, last, known)
+        why = _misfit(row, last)
+        if not why and row.number in numbers:
+            found = Head(row.number, row.hash)
+            if any(one.number == row.number and one != found for one in kept):
+                why = "its hash is not the one that was kept"
         if why:
             return Verified(last.number, last, row.number, why)
         last = Head(row.number, row.hash)
-        found_known = found_known or last == known
-    if not found_known:
-        assert known is not None
-        return Verified(
-            last.number, last, last.number + 1, f"row {known.number} is missing: the end is cut off"
-        )
+    missing = [number for number in numbers if not 0 < number <= last.number]
+    if missing:
+        why = f"row {max(missing)} is missing: the end is cut off"
+        return Verified(last.number, last, last.number + 1, why)
     return Verified(last.number, last)
 
 
-def _misfit(row: Row, last: Head, known: Head | None) -> str:
+def _misfit(row: Row, last: Head) -> str:
     """Why this row does not follow `last`; "" where it does."""
     if row.number != last.number + 1:
         return f"row {last.number + 1} is missing"
@@ -161,8 +172,6 @@ def _misfit(row: Row, last: Head, known: Head | None) -> str:
         return "it does not follow the row before"
     if hash_of(row) != row.hash:
         return "it was changed: its hash is another"
-    if known is not None and row.number == known.number and row.hash != known.hash:
-        return "its hash is not the one that was kept"
     return ""
 
 

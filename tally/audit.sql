@@ -19,6 +19,12 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9);
 SELECT number, at, actor, role, action, subject, details, previous, hash
 FROM audit_log ORDER BY number;
 
+-- name: list_published_heads
+-- The head of each publication's moment, as it was signed with it.
+SELECT (content->'tally'->'audit'->>'number')::bigint AS number,
+       content->'tally'->'audit'->>'hash' AS hash
+FROM publications WHERE content->'tally' ? 'audit';
+
 -- name: find_audit
 -- A page of it, newest first; each condition that is null is none.
 SELECT number, at, actor, role, action, subject, details, hash

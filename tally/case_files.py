@@ -219,20 +219,44 @@ def known_states(
     """Flag number -> where all its votes are, for flags of one case where that follows from the
     decisions on it, oldest first; a flag that is not here has to be asked of the votes.
 
-    It follows because a decision says of how many votes it speaks: where that is all of them, it
-    left all of them in one state, and what speaks of them later is a decision on them again."""
+    It follows because a decision says of how many votes it speaks, and holds.py of which: a
+    person's of all that it was about, `watch`'s of those among them that no person has spoken of,
+    and of these, where it releases, of the held ones. The sum tells whether it was about the whole
+    case or one flag of it."""
     known: dict[int, State] = {}
+    by_person: set[int] = set()
     for decision in decisions:
         there = {flag.number: flag.votes for flag in flags if flag.at < decision.at}
-        led_to = LEADS_TO[Action(decision.action)]
-        if decision.votes == sum(there.values()):
-            known |= dict.fromkeys(there, led_to)
-        elif decision.votes == there.get(decision.flag):
-            known[decision.flag] = led_to
+        action = Action(decision.action)
+        if decision.by != WATCH:
+            whole = decision.votes == sum(there.values())
+            spoken = set(there) if whole else {decision.flag}
+            by_person |= spoken
         else:
-            for number in there:
-                known.pop(number, None)
+            free = there.keys() - by_person
+            spoken = _spoken_by_watch(decision, {n: there[n] for n in free}, known)
+            if not spoken:
+                for number in free:
+                    known.pop(number, None)
+        known |= dict.fromkeys(spoken, LEADS_TO[action])
     return known
+
+
+def _spoken_by_watch(
+    decision: TakenDecision, free: dict[int, int], known: dict[int, State]
+) -> set[int]:
+    """Of the flags that no person has spoken of (number -> votes) those whose votes are all in the
+    wanted state after it; none where that cannot be told."""
+    one = decision.flag
+    if decision.action == Action.HOLD:
+        if decision.votes == sum(free.values()):
+            return set(free)
+        return {one} if decision.votes == free.get(one) else set()
+    held = {number for number in free if known.get(number) is State.HELD}
+    if one in held:
+        return {one} if decision.votes == free[one] else held
+    # A flag with no held votes of its own: it was about the whole case.
+    return held if one not in free or known.get(one) is State.COUNTED else set()
 
 
 async def _states(

@@ -79,7 +79,9 @@ def _use(form: str, address: str) -> bytes:
 
 def is_public(address: str) -> bool:
     """Whether an IP address is one of the internet's: no loopback, private, link-local, multicast
-    or reserved one, nor one of these inside an IPv6 address that carries an IPv4 one."""
+    or reserved one, nor one of these inside an IPv6 address that carries an IPv4 one. Of IPv6 only
+    what is given out for the internet (2000::/3): what else carries an IPv4 address differs from
+    network to network."""
     found = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(found, ipaddress.IPv6Address):
         inner = found.ipv4_mapped or found.sixtofour or (found.teredo or (None, None))[1]
@@ -87,9 +89,14 @@ def is_public(address: str) -> bool:
             inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(str(inner))
+        if found not in _UNICAST or found in _DOCUMENTS:
+            return False
     return found.is_global and not found.is_multicast
 
 
+_UNICAST = ipaddress.ip_network("2000::/3")
+_DOCUMENTS = ipaddress.ip_network("3fff::/20")
+"""RFC 9637; younger than our Python's table."""
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
@@ -115,6 +122,9 @@ def check_url(text: str, *, private: bool) -> URL:
         try:
             public = is_public(url.host)
         except ValueError:
+            if not url.host.strip("0123456789."):
+                # Some take 127.1 or 2130706433 for an address, and look no name up.
+                raise DestinationError("this is neither a name nor an IP address") from None
             public = True  # a name: couriers.py looks where it leads
         if not public:
             raise DestinationError("this address is in a private network, which is not allowed")

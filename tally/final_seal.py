@@ -1,7 +1,8 @@
 """The final seal takes two persons: one proposes it, another agrees, and the publisher makes it.
 
-What is agreed to are the sums of that moment. Where a decision moved votes before the publisher
-came to it, it is not made, the proposal says so, and it has to be agreed to anew.
+What is agreed to are the sums of that moment. Where a decision moved votes or the campaign was
+changed (somebody withdrawn) before the publisher came to it, it is not made, the proposal says so,
+and it has to be agreed to anew.
 """
 
 from collections.abc import Mapping

@@ -63,16 +63,18 @@ SET sent_at = now(), last_error = NULL
 WHERE id = $1 AND sent_at IS NULL;
 
 -- name: say_failed
--- Only where nobody else took it since.
+-- Only where nobody else took it since. What was given up meanwhile, with its destination, stays so.
 UPDATE outbox
 SET last_error = $3, next_try_at = now() + $4, given_up_at = CASE WHEN $5 THEN now() END
-WHERE id = $1 AND tries = $2 AND sent_at IS NULL
+WHERE id = $1 AND tries = $2 AND sent_at IS NULL AND given_up_at IS NULL
 RETURNING given_up_at IS NOT NULL;
 
 -- name: send_again
+-- Not for a destination that is switched off: it would wait unseen.
 UPDATE outbox
 SET given_up_at = NULL, tries = 0, next_try_at = now()
 WHERE id = $1 AND given_up_at IS NOT NULL AND sent_at IS NULL
+    AND destination IN (SELECT number FROM destinations WHERE disabled_at IS NULL)
 RETURNING destination, event, subject;
 
 -- name: give_up_disabled

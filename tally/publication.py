@@ -35,7 +35,7 @@ from antifraud.heuristics import RULES_VERSION
 from tally import audit, outbox
 from tally.closing import FlushedClosing, flushed_closings
 from tally.holds import WATCH
-from tally.integrator import Snapshot, origin_of, sign_checkpoint, snapshot
+from tally.integrator import Snapshot, check_keys, origin_of, sign_checkpoint, snapshot
 from tally.log_keys import LogKeys
 from tally.log_store import open_ranges, read_records
 from tally.publication_files import (
@@ -113,6 +113,8 @@ class Sums(NamedTuple):
     held: int
     struck: int
     last_decision: int
+    last_change: int
+    """Of the campaign: who was withdrawn since has no rank."""
     closings: str
     """The entries that it goes up to, "" while it is open."""
 
@@ -169,7 +171,8 @@ async def begin(
                         connection,
                         f"publication {number}"
                         if number
-                        else "not made: votes were decided on since it was agreed to",
+                        else "not made: votes were decided on, or the campaign changed, since it "
+                        "was agreed to",
                     )
                 return number
         except asyncpg.SerializationError:
@@ -181,7 +184,9 @@ async def begin(
 async def finish(
     connection: asyncpg.Connection, keys: LogKeys, campaign: int, number: int
 ) -> Published:
-    """Steps 2 and 3, or what they came to before. For whoever holds the campaign's lock."""
+    """Steps 2 and 3, or what they came to before. For whoever holds the campaign's lock. Raises
+    LogConflict where these are not the keys of step 1."""
+    await check_keys(connection, keys)
     row = await connection.fetchrow(SQL["read_publication"], campaign, number)
     content = content_from(row["content"])
     if row["manifest_hash"] is not None:
@@ -483,6 +488,7 @@ async def read_sums(connection: asyncpg.Connection, campaign: int) -> Sums:
         row["held"],
         row["struck"],
         await connection.fetchval(SQL["read_last_decision"], campaign),
+        await connection.fetchval(SQL["read_last_change"], campaign),
         " ".join(f"{shard}:{one.entry}" for shard, one in sorted(closings.items())),
     )
 
@@ -500,8 +506,9 @@ async def write_folder(
 ) -> None:
     """Write its folder, which is there whole or not at all. `with_log`: what opens every leaf, too;
     about 10 us a leaf. Raises FolderInUse; PublicationError for the log of a campaign that takes
-    likes: it tells whom each receipt is for."""
+    likes: it tells whom each receipt is for; LogConflict where these are not the log's keys."""
     if with_log:
+        await check_keys(connection, keys)
         if not published.content.tally["closings"]:
             raise PublicationError(
                 f"publication {published.number} was made before the close: its log stays shut"

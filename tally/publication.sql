@@ -112,7 +112,7 @@ RETURNING asked_by, approved_by;
 
 -- name: list_finished
 -- All that are made, for whoever keeps their folders.
-SELECT p.campaign, c.id AS campaign_id, p.number
+SELECT p.campaign, c.id AS campaign_id, p.number, p.manifest_hash
 FROM publications AS p JOIN campaigns AS c ON c.number = p.campaign
 WHERE p.manifest_hash IS NOT NULL ORDER BY p.campaign, p.number;
 
@@ -145,6 +145,9 @@ FROM tallies WHERE campaign = $1;
 
 -- name: read_last_decision
 SELECT coalesce(max(number), 0) FROM decisions WHERE campaign = $1;
+
+-- name: read_last_change
+SELECT coalesce(max(number), 0) FROM campaign_changes WHERE campaign = $1;
 
 -- name: find_campaign
 SELECT number FROM campaigns WHERE id = $1;

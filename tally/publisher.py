@@ -25,6 +25,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from datetime import time as time_of_day
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from zoneinfo import ZoneInfo
@@ -58,7 +59,7 @@ from tally.publication import (
     resume,
     write_folder,
 )
-from tally.publication_files import FolderInUse
+from tally.publication_files import MANIFEST, FolderInUse
 from tally.reconcile import NotComparable, reconcile
 from tally.tallies import TallyError
 from voting.catalog import load_campaigns, rules_from_json
@@ -194,6 +195,8 @@ class Publisher(OnePerInstallation):
         self._folder: Path = settings.data_dir / "publications"
         self._sealed: dict[int, set[tuple[int, EntryId]]] = {}
         """Campaign -> the closings that its last seal goes up to, as far as they are known."""
+        self._kept: set[Path] = set()
+        """Folders that are there, and are what the database says."""
         self._complaints: dict[str, str] = {}
         """What -> why it cannot be done, as it was said last."""
 
@@ -346,9 +349,13 @@ class Publisher(OnePerInstallation):
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for row in await connection.fetch(SQL["list_finished"]):
             folder = self._folder / row["campaign_id"] / str(row["number"])
-            if folder.is_dir():
+            if folder in self._kept:
                 continue
             async with self._complaining(str(folder)):
+                if folder.is_dir():
+                    await asyncio.to_thread(_check_folder, folder, bytes(row["manifest_hash"]))
+                    self._kept.add(folder)
+                    continue
                 published = await read_published(connection, row["campaign"], row["number"])
                 if published is not None:
                     await write_folder(connection, self._keys, published, folder)
@@ -438,6 +445,17 @@ _LIVES = (
     Life("alerts", Publisher.look, ALERTS_EVERY_SECONDS, _SERVERS_AWAY),
     Life("reconciliation", Publisher.reconcile, RECONCILE_EVERY_SECONDS, _SERVERS_AWAY),
 )
+
+
+def _check_folder(folder: Path, manifest_hash: bytes) -> None:
+    """Raises PublicationError where it holds another publication than the database has under this
+    number: one of the two was put back to an older copy, and two things were signed."""
+    manifest = folder / MANIFEST
+    if not manifest.is_file() or sha256(manifest.read_bytes()).digest() != manifest_hash:
+        raise PublicationError(
+            f"{folder} is not the publication that the database has under this number: was the "
+            "database put back to an older copy? Keep both and ask what was handed out"
+        )
 
 
 def last_due(at: time_of_day, zone: ZoneInfo, now: datetime) -> datetime:

@@ -674,12 +674,15 @@ def _decision_rows(decisions: list[dict[str, Any]]) -> list[_Row]:
     return rows
 
 
+_FORMULA_STARTS = set("=+-@＝＋－＠\t\r\n\0")  # noqa: RUF001
+
+
 def _texts(rows: list[_Row]) -> list[list[str]]:
     """As a CSV file has them: what a spreadsheet could take for a formula begins with an
     apostrophe."""
     return [
         [
-            f"'{cell}" if isinstance(cell, str) and cell[:1] in set("=+-@\t\r\0") else str(cell)
+            f"'{cell}" if isinstance(cell, str) and cell[:1] in _FORMULA_STARTS else str(cell)
             for cell in row
         ]
         for row in rows

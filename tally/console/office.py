@@ -492,8 +492,9 @@ async def get_publication(
     """Scope: publications:read."""
     async with console_of(request).pool.acquire() as connection:
         of, row = await _found(connection, campaign, number)
-    archive = await _archive(request, of["number"], row)
-    files = await asyncio.to_thread(_list_files, archive)
+    async with _unpacking:
+        archive = await _archive(request, of["number"], row)
+        files = await asyncio.to_thread(_list_files, archive)
     found = _publication(campaign, row)
     return _answer(request, PublicationFilesOut(**found.model_dump(), files=files))
 

@@ -242,7 +242,7 @@ def _navigation(staff: Staff | None, path: str) -> list[Link]:
         return []
     entries = [entry for entry in NAVIGATION if staff.role in entry.roles]
     # A campaign's own page of an area belongs to that area: /campaigns/demo/flags/7 to /flags.
-    of_campaign, campaign, area = (path.split("/") + ["", "", ""])[1:4]
+    of_campaign, campaign, area = [*path.split("/"), "", "", ""][1:4]
     if of_campaign == "campaigns" and campaign and f"/{area}" in {one.path for one in entries}:
         path = f"/{area}"
     return [Link(entry.label, entry.path, _is_under(path, entry.path)) for entry in entries]

@@ -116,6 +116,22 @@ async def test_a_cut_off_end_and_a_chain_made_anew_are_found_by_a_head_that_was_
     assert "not the one that was kept" in verified.why
 
 
+async def test_a_cut_off_end_is_found_by_the_head_of_a_publication(poll, postgres):
+    await add(postgres, 1)
+    await add(postgres, 2)
+    await publish(postgres, KEYS, 1, Asked(Kind.PROVISIONAL, "li"))
+    # Its own row comes after its head.
+    assert (await audit.verify(postgres)).rows == 3
+    await tamper(postgres, "DELETE FROM audit_log WHERE number > 1")
+    verified = await audit.verify(postgres)
+    assert verified.broken_at == 2
+    assert "row 2 is missing: the end is cut off" in verified.why
+    await add(postgres, 3)
+    verified = await audit.verify(postgres)
+    assert verified.broken_at == 2
+    assert "not the one that was kept" in verified.why
+
+
 @pytest.mark.parametrize(
     "fields",
     [

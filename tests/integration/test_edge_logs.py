@@ -321,6 +321,34 @@ async def test_rulings_are_shown_hourly_while_open_and_whole_after_the_close(
     assert (answer.status, len(content)) == (200, 29)
 
 
+@pytest.mark.parametrize("counts", ["daily", "after-close", "staff"])
+async def test_nothing_of_rulings_is_shown_before_the_close_where_counts_are_hidden(
+    edge, postgres, logged, counts
+):
+    await logged.take_in()
+    path = "/v1/logs/spring/rulings/checkpoint"
+    assert (await get(edge, path))[0].status == 200
+    await postgres.execute(
+        "UPDATE campaigns SET rules = jsonb_set(rules, '{counts}', to_jsonb($1::text))", counts
+    )
+    await postgres.execute("UPDATE catalog SET version = version + 1")
+
+    async def hidden():
+        return (await get(edge, path))[0].status == 404
+
+    await wait_until_async(hidden)
+    assert (await get(edge, "/v1/logs/spring/votes/checkpoint"))[0].status == 200
+    await postgres.execute(
+        "UPDATE campaigns SET closes_at = $1", datetime.now(UTC) - timedelta(seconds=1)
+    )
+    await postgres.execute("UPDATE catalog SET version = version + 1")
+
+    async def shown():
+        return (await get(edge, path))[0].status == 200
+
+    await wait_until_async(shown)
+
+
 # The page.
 
 

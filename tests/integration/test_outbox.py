@@ -399,6 +399,8 @@ async def test_what_waits_for_one_that_is_switched_off_becomes_dead_letters(desk
         assert (await desk.send()).sent == 0
         (row,) = await desk.letters()
         assert row["given_up_at"] is not None
+        # It would wait unseen, and be dead no more.
+        assert await outbox.send_again(desk.postgres, row["id"]) is None
         await set_disabled(desk.postgres, number, disabled=False)
         await outbox.send_again(desk.postgres, row["id"])
         assert (await desk.send()).sent == 1
@@ -576,6 +578,9 @@ def test_an_address_adds_no_header(address):
         "https://office.example/#part",
         "ftp://office.example/",
         "https:///path",
+        "https://127.1/",
+        "https://2130706433/",
+        "https://127.0.0.1./",
         "https://office.example:99999/",
         "office.example",
         "https://office.example/ \r\nX: y",
@@ -609,6 +614,12 @@ def test_an_address_of_the_internet_is_taken(address):
         ("224.0.0.1", False),
         ("::ffff:10.0.0.1", False),
         ("64:ff9b::a00:1", False),
+        ("64:ff9b:1::a00:1", False),
+        ("fec0::1", False),
+        ("::10.0.0.1", False),
+        ("::ffff:0:a00:1", False),
+        ("5f00::1", False),
+        ("3fff::1", False),
     ],
 )
 def test_public_is_what_the_internet_routes(address, public):

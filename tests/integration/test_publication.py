@@ -460,6 +460,25 @@ async def test_other_keys_than_the_logs_publish_nothing(poll, postgres):
         await publish(postgres, others, 1, BY_HAND)
 
 
+async def test_what_was_begun_is_finished_with_the_same_keys_or_not_at_all(
+    poll, postgres, monkeypatch, tmp_path
+):
+    await add_some(poll)
+    await close(postgres)
+    crash_before(monkeypatch, publication, "make_files")
+    with pytest.raises(Crash):
+        await publish(postgres, KEYS, 1, Asked(Kind.CLOSE, PUBLISHER))
+    monkeypatch.undo()
+    others = KEYS.__class__(name="dianzan-other", signing=b"o" * 32, salts=b"p" * 32)
+    with pytest.raises(LogConflict, match="begun with the keys of"):
+        await resume(postgres, others)
+    (found,) = await resume(postgres, KEYS)
+    with pytest.raises(LogConflict, match="begun with the keys of"):
+        await write_folder(postgres, others, found, tmp_path / "out", with_log=True)
+    assert not (tmp_path / "out").exists()
+    await holds(postgres, found, tmp_path / "out", with_log=True)
+
+
 # Folders.
 
 

@@ -7,12 +7,15 @@
 
 No entry of `votes` tells a candidate, a device or a network. A ruling names a leaf, and with a
 receipt at hand that would tell whether its vote is held: so `rulings` shows one checkpoint an hour
-until the campaign has closed, and its tiles only then. How many votes there are is in a log's size,
-whatever the campaign's visibility; how many for whom is nowhere.
+until the campaign has closed, and its tiles only then; where counts are hidden from the public
+nothing at all until then, for with few other votes its size alone would tell how many of one's own
+are held. How many votes there are is in a log's size, whatever the campaign's visibility; how many
+for whom is nowhere.
 """
 
 from aiohttp import web
 
+from voting.campaign import Visibility
 from voting.edge.answers import public_headers, public_problem
 from voting.edge.campaigns import campaign_of
 from voting.edge.log_desk import IN_VAIN, OverAsked
@@ -45,6 +48,9 @@ async def get_checkpoint(request: web.Request) -> web.Response:
     campaign, log = campaign_of(request), LOGS[request.match_info["log"]]
     if campaign is None:
         return public_problem(edge.catalog.unknown)
+    counts_are_live = campaign.rules.counts is Visibility.LIVE
+    if log is Log.RULINGS and not (counts_are_live or _is_over(request)):
+        return public_problem("not-found", detail=_AFTER_CLOSE)
     try:
         note = await edge.logs.checkpoint(
             campaign.number, log, kept=log is Log.RULINGS and not _is_over(request)
