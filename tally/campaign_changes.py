@@ -455,6 +455,10 @@ async def _plan(
         too_many = _too_many_likes(after.rules, len(listed))
         if too_many is not None:
             raise ChangeRefused(too_many)
+    if change.kind is Kind.TEST and await connection.fetchval(_SQL["was_open"], campaign.number):
+        # An import may have moved the opening into the future: what was liked in a rehearsal must
+        # not count for that, nor rules that one person set while it was one.
+        raise ChangeRefused(Fault("is_test", N_("stays as it is: likes were taken before")))
     if was == becomes:
         raise ChangeRefused(Fault("kind", N_("changes nothing")))
     if change.kind not in _NAMED_BY_ORIGIN:

@@ -30,6 +30,13 @@ UPDATE campaigns SET opens_at = $2, closes_at = $3, rules = $4, limits = $5, ori
                      paused_because = $7, is_test = $8
 WHERE number = $1;
 
+-- name: was_open
+-- Whether it was opened at some time, wherever its opening was moved to since.
+SELECT EXISTS (
+    SELECT FROM campaign_changes
+    WHERE campaign = $1 AND (
+        kind = 'opened' OR kind = 'window' AND (was ->> 'opens_at')::timestamptz <= at));
+
 -- name: read_candidate
 -- One of them; the caller holds the lock of changes.
 SELECT number, id, place, name, organisation, unit, channel, title, summary, photo, withdrawn_at

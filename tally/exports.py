@@ -71,7 +71,7 @@ _MEMORY_MB = 256
 """DuckDB's, for one export."""
 _ABANDONED_AFTER_SECONDS = 2 * EXPORT_SECONDS_MAX
 
-FORMULA_STARTS = (*"=+-@＝＋－＠", "\t", "\r", "\0", "\n")  # noqa: RUF001
+FORMULA_STARTS = (*"=+-@＝＋－＠", "\t", "\r", "\0", "\n")
 """The wide ones too: sheets of some languages take them for the others."""
 
 _COARSE_WIDTHS = {

@@ -176,6 +176,12 @@ async def list_of_case(
     return [(row["number"], row["answered"]) for row in rows]
 
 
+async def find_campaign(connection: asyncpg.Connection, number: int) -> str | None:
+    """Id of the campaign that an objection is of."""
+    campaign: str | None = await connection.fetchval(SQL["find_campaign_of_objection"], number)
+    return campaign
+
+
 async def read_objection(
     connection: asyncpg.Connection, campaign: int, number: int
 ) -> Objection | None:

@@ -50,3 +50,7 @@ RETURNING number;
 -- name: is_flag_of
 -- Whether the campaign has this flag.
 SELECT EXISTS (SELECT FROM flags WHERE number = $1 AND campaign = $2);
+
+-- name: find_campaign_of_objection
+-- The id of the campaign that it is of.
+SELECT c.id FROM objections AS o JOIN campaigns AS c ON c.number = o.campaign WHERE o.number = $1;

@@ -50,7 +50,7 @@ KINDS = {
 }
 _ACTIONS = {"hold": "搁置", "release": "放回", "strike": "剔除"}
 _ROLES = {"watch": "规则自动", "person": "工作人员"}
-_FORMULA_STARTS = (*"=+-@＝＋－＠", "\t", "\r", "\n", "\0")  # noqa: RUF001 # wide ones, too
+_FORMULA_STARTS = (*"=+-@＝＋－＠", "\t", "\r", "\n", "\0")  # wide ones, too
 
 
 class FolderInUse(Exception):

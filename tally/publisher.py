@@ -196,7 +196,7 @@ class Publisher(OnePerInstallation):
         self._sealed: dict[int, set[tuple[int, EntryId]]] = {}
         """Campaign -> the closings that its last seal goes up to, as far as they are known."""
         self._kept: set[Path] = set()
-        """Folders that are there, and are what the database says."""
+        """Folders that were there, and what the database says."""
         self._complaints: dict[str, str] = {}
         """What -> why it cannot be done, as it was said last."""
 
@@ -349,10 +349,11 @@ class Publisher(OnePerInstallation):
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for row in await connection.fetch(SQL["list_finished"]):
             folder = self._folder / row["campaign_id"] / str(row["number"])
-            if folder in self._kept:
+            is_there = folder.is_dir()
+            if is_there and folder in self._kept:
                 continue
             async with self._complaining(str(folder)):
-                if folder.is_dir():
+                if is_there:
                     await asyncio.to_thread(_check_folder, folder, bytes(row["manifest_hash"]))
                     self._kept.add(folder)
                     continue

@@ -674,7 +674,7 @@ def _decision_rows(decisions: list[dict[str, Any]]) -> list[_Row]:
     return rows
 
 
-_FORMULA_STARTS = set("=+-@＝＋－＠\t\r\n\0")  # noqa: RUF001
+_FORMULA_STARTS = set("=+-@＝＋－＠\t\r\n\0")
 
 
 def _texts(rows: list[_Row]) -> list[list[str]]:

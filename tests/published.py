@@ -23,7 +23,7 @@ from voting.merkle import hash_leaf
 SIGNER = SignerKey("dianzan-test", bytes(range(32)))
 HOUR_US = 1_783_000_000_000_000
 STATES = {"release": 0, "hold": 2, "strike": 4}
-NAMES = ("王小明", "=1+1", "@SUM(A1)", "-2", "+3", "<b>&\"'", "_x0041_", "张\t三", "平常", "＝1＋1")  # noqa: RUF001
+NAMES = ("王小明", "=1+1", "@SUM(A1)", "-2", "+3", "<b>&\"'", "_x0041_", "张\t三", "平常", "＝1＋1")
 
 
 class DrawnCampaign:

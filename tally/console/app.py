@@ -67,7 +67,13 @@ COMMAND_TIMEOUT_SECONDS = 20.0
 def build_app(console: Console) -> FastAPI:
     """The application; `console` is open, and closed by whoever opened it."""
     app = FastAPI(
-        openapi_url=None, docs_url=None, redoc_url=None, max_body_size=BODY_BYTES_MAX, debug=False
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        # It redirects to what Host says, over http where a proxy has https.
+        redirect_slashes=False,
+        max_body_size=BODY_BYTES_MAX,
+        debug=False,
     )
     app.state.console = console
     app.state.limiter = limiter

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 import asyncpg
 from fastapi import APIRouter, Form, HTTPException, Path, Query, Request
 from fastapi.responses import RedirectResponse, Response
+from markupsafe import Markup
 
 from tally import comments, objections, proposals
 from tally.case_decisions import (
@@ -442,17 +443,22 @@ def _columns(facet: Facet, title: str, explained: str, _: Translate) -> Picture:
     )
 
 
-def _course(evidence: CaseEvidence, _: Translate) -> object:
-    """The case's votes over the campaign's others."""
-    return charts.course(
-        _("Course"),
-        _("Votes of the case, and the campaign's other votes, over time."),
-        [step.at for step in evidence.course],
-        [
-            charts.Series(_("others"), [step.others for step in evidence.course], 6),
-            charts.Series(_("this case"), [step.here for step in evidence.course], 1, filled=True),
-        ],
+_SMALL = 0.05
+"""A case below this part of the others is drawn by itself: on their scale it is a flat line."""
+
+
+def _course(evidence: CaseEvidence, _: Translate) -> Markup:
+    """The case's votes over the campaign's others, on one scale where both can be seen on it."""
+    moments = [step.at for step in evidence.course]
+    here = charts.Series(_("this case"), [step.here for step in evidence.course], 1, filled=True)
+    others = charts.Series(_("others"), [step.others for step in evidence.course], 6)
+    together = max(step.here for step in evidence.course) >= _SMALL * max(
+        step.others for step in evidence.course
     )
+    title = _("Course")
+    about = _("Votes of the case, and the campaign's other votes, over time.")
+    drawn = [[others, here]] if together else [[here], [others]]
+    return Markup("").join(charts.course(title, about, moments, series) for series in drawn)
 
 
 # Deciding.

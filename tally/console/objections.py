@@ -40,6 +40,17 @@ async def get_newest_objections(request: Request, staff: Answering) -> Response:
     return RedirectResponse(f"/campaigns/{campaign.id}/objections", 303)
 
 
+@router.get("/objections/{number}")
+@limiter.limit("120/minute")
+async def get_objection_by_number(request: Request, staff: Answering, number: _Number) -> Response:
+    """One of them, whatever campaign it is of: news of it leads here."""
+    async with console_of(request).pool.acquire() as connection:
+        campaign = await objections.find_campaign(connection, number)
+    if campaign is None:
+        raise HTTPException(404)
+    return RedirectResponse(f"/campaigns/{campaign}/objections/{number}", 303)
+
+
 @router.get("/campaigns/{campaign_id}/objections")
 @limiter.limit("120/minute")
 async def get_objections(

@@ -139,12 +139,13 @@ Office = Annotated[Staff, Depends(_one_of(Role.OFFICE, Role.ADMIN))]
 
 
 async def still_signed_in(request: Request) -> bool:
-    """Whether the session that a long answer (a stream) was begun with is good still; a stream asks
-    every 30 s or so. Keeps it from being idle: whoever has a live page open is there."""
+    """Whether the session that a long answer (a stream) was begun with is good still, and its
+    person's role the one that it was begun with; a stream asks every 30 s or so. Keeps it from
+    being idle: whoever has a live page open is there."""
     from tally.console import sessions
 
+    begun_as: Staff = request.state.staff
     try:
-        await sessions.staff_of(request)
+        return (await sessions.staff_of(request)).role is begun_as.role
     except NotSignedIn:
         return False
-    return True

@@ -65,9 +65,10 @@ async def post_sign_in(
     name = name.strip().lower()
     async with console.pool.acquire() as connection:
         account = await staff.find(connection, name)
-    # Whatever there is to say no to is said after the same work.
+    # Whatever there is to say no to is said after the same work. A try is one whatever came of it.
+    may_try = account is not None and _may_try(request, account)
     right = await console.hashing.check(account.password_hash if account else None, password)
-    if account is None or not right or not _may_try(request, account):
+    if account is None or not right or not may_try:
         log.info("sign-in-refused", address=request.state.address)
         answer = _sign_in_page(request, back, name=name, error=WRONG, status=403)
         if account is not None and not right:

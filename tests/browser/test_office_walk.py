@@ -222,7 +222,7 @@ async def flag(database: asyncpg.Connection, candidate: str) -> str:
         Flag(
             rules=("burst",),
             version=DETECTORS_VERSION,
-            kinds=("agent",),
+            kinds=("client",),
             evidence={"votes": len(rows), "agent_ratio": 21.5},
             sentence="这里随便取两票，手机型号相同的机会是平常的 21 倍。",
             candidates={rows[0]["candidate"]: len(rows)},

@@ -6,6 +6,8 @@ import asyncpg
 import pytest
 
 from tally import audit
+from tally.publication import Asked, Kind, publish
+from tests.logged import KEYS
 
 
 async def add(connection, n=1, **fields):

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -33,7 +34,7 @@ from tally.proposal_kinds import CannotBeDone, Person
 from tests.campaigns import add_campaign
 from tests.conftest import wait_until_async
 from voting.catalog import catalog_version, load_campaigns
-from voting.changes import Kind
+from voting.changes import Kind, Recorded, lock_changes, moved, record, window_facts
 
 HOUR = timedelta(hours=1)
 LI = Person(1, "li", "李老师", "admin")
@@ -169,6 +170,38 @@ async def test_a_rehearsal_takes_one_person_and_cannot_become_the_real_thing_whe
     with pytest.raises(ChangeRefused, match="after the campaign has closed"):
         await make(before, Kind.TEST, {"is_test": "no"})
     assert (await load_campaigns(before))["spring"].is_test
+
+
+@pytest.mark.parametrize("opened_how", ["at once", "at its time"])
+async def test_what_was_open_as_a_rehearsal_stays_one_wherever_its_opening_is_moved_to(
+    before, opened_how
+):
+    await make(before, Kind.TEST, {"is_test": "yes"})
+    if opened_how == "at once":
+        await make(before, Kind.OPENED)
+    else:
+        await before.execute("UPDATE campaigns SET opens_at = now() - interval '1 minute'")
+    # As an import does it, which a rehearsal takes from one person.
+    campaign = await read_campaign(before, "spring")
+    assert campaign.state is State.OPEN
+    moved_to = replace(campaign.window, opens_at=campaign.now + HOUR)
+    changes = [Recorded(Kind.WINDOW, *moved(window_facts(campaign.window), window_facts(moved_to)))]
+    async with before.transaction():
+        await lock_changes(before)
+        await before.execute("UPDATE campaigns SET opens_at = $1", moved_to.opens_at)
+        await record(before, 1, changes, opened=True, reason="名单导入", changed_by="li")
+    assert (await read_campaign(before, "spring")).state is State.BEFORE
+    with pytest.raises(ChangeRefused, match="likes were taken before"):
+        await make(before, Kind.TEST, {"is_test": "no"})
+    assert (await load_campaigns(before))["spring"].is_test
+
+
+async def test_a_rehearsal_that_never_opened_becomes_the_real_thing(before):
+    await make(before, Kind.TEST, {"is_test": "yes"})
+    window = {"opens_at": now() + 2 * HOUR, "closes_at": now() + 9 * HOUR}
+    await make(before, Kind.WINDOW, {name: at.isoformat() for name, at in window.items()})
+    await make(before, Kind.TEST, {"is_test": "no"})
+    assert not (await load_campaigns(before))["spring"].is_test
 
 
 async def test_before_the_opening_rules_are_set_by_one_and_are_no_news(before):

@@ -83,6 +83,14 @@ async def test_a_case_shows_its_evidence_places_votes_and_source_of_networks(cas
     assert "<svg" in text
 
 
+async def test_a_case_that_is_small_beside_the_others_has_a_course_of_its_own(cases, poll):
+    async with cases.client_as("viewer", **{"Accept-Language": "en"}) as client:
+        assert (await text_of(await client.get(f"{BASE}/1"))).count('aria-label="Course"') == 2
+        await poll.add(counted(500, 4, seed=6))
+        # Wide and narrow, the case's and the others'.
+        assert (await text_of(await client.get(f"{BASE}/1"))).count('aria-label="Course"') == 4
+
+
 async def test_a_later_flag_of_a_case_leads_to_the_case(cases, poll):
     more = await poll.add(counted(12, 2, seed=3))
     await poll.flag([*range(30, 48), *more])
@@ -353,3 +361,20 @@ async def test_proposals_are_listed_refused_and_taken_back(cases, postgres):
         assert "已撤回" in text
         assert "证据不足" in await text_of(await client.get("/proposals/1"))
     assert await postgres.fetchval("SELECT count(*) FROM decisions") == 0
+
+
+async def test_bytes_that_no_database_takes_are_bad_input_and_no_error_of_ours(cases, postgres):
+    async with cases.client_as("admin") as client:
+        page = await text_of(await client.get(f"{BASE}/1"))
+        for path, form in (
+            (f"{BASE}/decide", {"action": "hold", "case": "1", "reason": "a\0b"}),
+            (f"{BASE}/decide", {"action": "strike", "case": "1", "reason": "a\0b"}),
+            (f"{BASE}/1/comments", {"text": "a\0b"}),
+            ("/campaigns/spring/objections", {"received_from": "a\0", "text": "b\0"}),
+        ):
+            shown = shown_in(page, form["action"]) if "action" in form else {}
+            answer = await client.post(path, {**form, **shown})
+            assert answer.status in (303, 400, 422), path
+        assert (await client.post("/proposals/1/reject", {"reason": "a\0b"})).status < 500
+        assert (await client.get(f"{BASE}?candidate=%00&rule=%00")).status == 200
+        assert (await client.get("/campaigns/sp%00ring/flags")).status in (400, 404)

@@ -192,6 +192,13 @@ async def test_pages_of_what_went_wrong_speak_the_readers_language(console, lang
             assert f'lang="{"zh-CN" if language == "zh" else "en"}"' in text
 
 
+async def test_no_answer_leads_to_where_a_forged_host_says(console):  # noqa: F811
+    async with console.client_as("admin", Host="evil.example") as client:
+        for path in ("/staff/", "/office/v1", "/", "/nowhere"):
+            answer = await client.get(path)
+            assert "evil.example" not in answer.headers.get("Location", ""), path
+
+
 async def test_the_offices_interface_gets_problems_as_json(console):  # noqa: F811
     async with console.client_as("viewer") as client:
         answer = await client.get("/office/v1/nowhere")

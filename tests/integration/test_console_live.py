@@ -440,14 +440,15 @@ async def test_a_stream_ends_when_its_session_does(
         assert answer.status in (302, 303, 401)
 
 
+@pytest.mark.parametrize("change", ["disabled_at = now()", "role = 'office'"])
 async def test_a_stream_ends_when_somebody_is_made_something_else(
-    console, spring, postgres, monkeypatch  # noqa: F811
+    console, spring, postgres, monkeypatch, change  # noqa: F811
 ):  # fmt: skip
-    """Somebody who is disabled while they look."""
+    """Somebody who is disabled while they look, or may not look any more."""
     monkeypatch.setattr(live_pages, "SESSION_ASKED_EVERY_SECONDS", 0.1)
     async with looking_on(console, f"{spring}/stream") as (_, events):
         await events.until("as-of")
-        await postgres.execute("UPDATE staff SET disabled_at = now()")
+        await postgres.execute(f"UPDATE staff SET {change}")
         await events.until("signed-out")
 
 

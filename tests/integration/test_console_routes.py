@@ -91,6 +91,7 @@ ROUTES = {
     "POST /proposals/{number}/reject": REVIEWING,
     "POST /proposals/{number}/withdraw": REVIEWING,
     "GET /objections": ANSWERING,
+    "GET /objections/{number}": ANSWERING,
     "GET /campaigns/{campaign_id}/objections": ANSWERING,
     "POST /campaigns/{campaign_id}/objections": ANSWERING,
     "GET /campaigns/{campaign_id}/objections/{number}": ANSWERING,

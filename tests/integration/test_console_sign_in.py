@@ -13,6 +13,7 @@ import pytest
 from tally import audit, credentials
 from tally import staff as accounts
 from tally.console import sessions
+from tally.console.limits import InMemory
 from tests.conftest import wait_until_async
 from tests.console import PASSWORD, console, running_console  # noqa: F401  # fixtures
 
@@ -298,6 +299,18 @@ async def test_a_known_browser_may_not_guess_without_end_either(console, monkeyp
         while console.app.state.console.known_tries.admits(whose):
             pass
         assert (await person.enter_password(own)).status == 403
+
+
+async def test_wrong_guesses_from_a_known_browser_use_up_its_tries(console):  # noqa: F811
+    person = await console.add_person()
+    tries = InMemory("3/hour")
+    object.__setattr__(console.app.state.console, "known_tries", tries)
+    async with console.client() as own:
+        await person.sign_in(own)
+        await lock(console, person)
+        for _ in range(3):
+            assert (await person.enter_password(own, "wrong password, really")).status == 403
+        assert (await person.enter_password(own)).status == 403, "a guess too many, if a right one"
 
 
 async def test_a_code_is_taken_once(console):  # noqa: F811

@@ -190,3 +190,6 @@ async def test_an_objection_of_another_campaign_is_not_found(console, campaign, 
         answer = await client.post("/campaigns/autumn/objections/1/answer", {"text": "x"})
         assert answer.status == 404
         assert (await client.get(f"{BASE}/2147483648")).status in (404, 422)
+        assert (await client.get("/objections/1")).headers["Location"] == f"{BASE}/1"
+        assert (await client.get("/objections")).headers["Location"].endswith("/objections")
+        assert (await client.get("/objections/9")).status == 404

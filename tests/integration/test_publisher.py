@@ -505,6 +505,27 @@ async def test_a_folder_that_was_lost_is_written_again(poll, postgres, start):
     await running_.end()
 
 
+async def test_a_folder_of_another_publication_under_its_number_is_told_and_kept(
+    poll, postgres, start, events
+):
+    running_ = start()
+    await log_holds(postgres, 0)
+    folder = running_.folder / "1"
+
+    async def said():
+        return next((one for one in events if one.get("what") == str(folder)), None)
+
+    # As it was handed out before the database was put back to an older copy.
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_bytes(b"{}")
+    await poll.add(counted(4))
+    await publish(postgres, KEYS, 1, Asked(Kind.PROVISIONAL, "li"))
+    event = await wait_until_async(said, what="a word")
+    assert "older copy" in event["why"]
+    assert (folder / "manifest.json").read_bytes() == b"{}"
+    await running_.end()
+
+
 async def test_by_hand_it_works_beside_a_running_publisher(poll, postgres, start):
     running_ = start()
     for number in range(1, 4):

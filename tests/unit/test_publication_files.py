@@ -94,7 +94,7 @@ def test_no_cell_of_a_table_can_be_taken_for_a_formula(made):
     for name in ("tally.csv", "decisions.csv"):
         text = made.files[name].decode("utf-8-sig")
         for row in csv.reader(io.StringIO(text, newline="")):
-            starts = (*"=+-@＝＋－＠", "\t", "\r", "\n")  # noqa: RUF001
+            starts = (*"=+-@＝＋－＠", "\t", "\r", "\n")
             assert not any(cell.startswith(starts) for cell in row)
     with zipfile.ZipFile(io.BytesIO(made.files["tally.xlsx"])) as workbook:
         assert b"<f>" not in workbook.read("xl/worksheets/sheet1.xml")
