@@ -135,14 +135,17 @@ def main() -> None:
 def _let_find_running_servers() -> None:
     """Put the addresses of this data folder's embedded servers where settings are read from.
 
-    An address that is set wins, `dianzan up` itself excepted from all of this: it starts them.
+    An address that is set wins, `dianzan up` itself excepted from all of this: it starts them. For
+    links that `dianzan staff` prints, the console's port is that of the one that runs.
     """
     if "up" in sys.argv[1:2] or "--help" in sys.argv:
         return
-    from deploy.local.run_folder import addresses_of_running_servers
+    from deploy.local.run_folder import addresses_of_running_servers, port_of_running_console
     from voting.settings import load_settings
 
     settings = load_settings()
+    if "staff" in sys.argv[1:2] and (port := port_of_running_console(settings.data_dir)):
+        os.environ["DIANZAN_CONSOLE_PORT"] = str(port)
     if settings.valkey_url and settings.postgres_dsn:
         return
     found = addresses_of_running_servers(settings.data_dir)

@@ -12,6 +12,7 @@ Weakness: an edge of a version before this one, during an upgrade, knows the win
 the store's clock goes back behind `closes_at`, its entry keeps the shard closed all the same.
 """
 
+import contextlib
 import struct
 from collections.abc import Awaitable, Iterable
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ from redis.exceptions import ClusterDownError, OutOfMemoryError, ReadOnlyError, 
 
 from tally import outbox
 from tally.hot_functions import call_loaded
+from tally.patience import Guard
 from tally.store import read_queries
 from tally.tallies import SHARDS
 from voting.campaign import microseconds, moment_at
@@ -100,12 +102,17 @@ async def is_closed(valkey: redis.Redis, shard: int, campaign: int) -> EntryId |
 
 
 async def keep_closings(
-    connection: asyncpg.Connection, valkey: redis.Redis, shards: Iterable[int] = SHARDS
+    connection: asyncpg.Connection,
+    valkey: redis.Redis,
+    shards: Iterable[int] = SHARDS,
+    *,
+    guard: Guard = contextlib.nullcontext,
 ) -> Kept:
     """Bring all shards' journals what Postgres says of each campaign's end. Must not be called in
     a transaction. Cheap where nothing changed: one statement and one HMGET a shard.
 
-    Raises as `close`, and asyncpg's errors; what was written before stays.
+    Raises as `close`, and asyncpg's errors; what was written before stays. `guard` is around each
+    campaign of each shard.
     """
     kept = Kept([], [])
     campaigns = await connection.fetch(_SQL["list_closing_times"])
@@ -118,8 +125,9 @@ async def keep_closings(
         seconds, micros = await valkey.time()
         now = moment_at(seconds * 1_000_000 + micros, UTC)
         for row, entry in zip(campaigns, entries, strict=True):
-            if (row["closes_at"] <= now) != (entry is not None):
-                await _keep(connection, valkey, shard, row["number"], kept)
+            async with guard(f"end of campaign {row['number']} on shard {shard}"):
+                if (row["closes_at"] <= now) != (entry is not None):
+                    await _keep(connection, valkey, shard, row["number"], kept)
     return kept
 
 

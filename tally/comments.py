@@ -8,6 +8,7 @@ import asyncpg
 
 from tally import audit
 from tally.store import read_queries
+from tally.written import tidy, unfit
 
 SQL = read_queries(Path(__file__).with_suffix(".sql"))
 TEXT_CHARACTERS_MAX = 2_000
@@ -34,10 +35,10 @@ async def add_comment(
     role: str,
     text: str,
 ) -> bool:
-    """Write it down, with its audit entry; whether it was: not for an empty or too long text, a
-    case that is not there, or one that has COMMENTS_MAX."""
-    text = text.strip()
-    if not 0 < len(text) <= TEXT_CHARACTERS_MAX:
+    """Write it down, with its audit entry; whether it was: not for an empty or `unfit` text, a case
+    that is not there, or one that has COMMENTS_MAX."""
+    text = tidy(text, TEXT_CHARACTERS_MAX)
+    if not text or unfit(text, TEXT_CHARACTERS_MAX) is not None:
         return False
     async with connection.transaction():
         if await connection.fetchval(SQL["count_comments"], case) >= COMMENTS_MAX:

@@ -201,7 +201,7 @@ async def decide_all(
     """
     if isinstance(by, str):
         by = Decider(by, BY_RULES if by == WATCH else BY_COMMAND)
-    by, reason = replace(by, name=by.name.strip()), reason.strip()
+    by, reason = replace(by, name=by.name.strip()), tidy(reason, REASON_CHARACTERS_MAX)
     if not by.name or not reason:
         raise DecisionError("a decision needs a name and a reason")
     if by.recorded == WATCH and by.role != BY_RULES:
@@ -211,6 +211,8 @@ async def decide_all(
             f"at most {NAME_CHARACTERS_MAX} characters of a name and {REASON_CHARACTERS_MAX} of a "
             "reason are taken"
         )
+    if which := unseen_in(reason):
+        raise DecisionError(f"the reason holds a character that cannot be seen ({which})")
     # First of all, and to the end of the transaction: deciders go one by one, so that a vote is
     # never moved from a state that it has left. Flushers do not take this lock; with them we share
     # the order tallies, then minutes, each by its key.

@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 import asyncpg
 
 from tally import audit
-from tally.campaign_changes import TITLES
+from tally.campaign_changes import FIELD_TITLES, TITLES
 from tally.proposal_kinds import ADMINS, CannotBeDone, Content, Kind, Person, Translate
 from tally.store import read_queries
 from voting.campaign import VotingWindow
@@ -140,7 +140,31 @@ async def _look(connection: asyncpg.Connection, content: Content, hold: bool) ->
     staged = await connection.fetchrow(_SQL["read_staged"], content["staged"])
     if compared is None or compared.version != staged["version"]:
         raise CannotBeDone("the campaign was changed since: import it anew")
-    return {"changes": summary_of(compared)}
+    people = await connection.fetch(_SQL["list_people"], compared.campaign)
+    known = {row["number"]: (row["id"], row["name"]) for row in people}
+    return {"changes": summary_of(compared)} | _told(compared, known)
+
+
+def _told(compared: Compared, known: Mapping[int, tuple[str, str]]) -> dict[str, str]:
+    """Each change in a line, for whoever is to agree: rules by their field as it was and becomes,
+    people under "candidate <id>" (`known`: those who are there, by number). Of somebody who is
+    corrected the name in full, of what else changes what it is: all of a list has to fit."""
+    lines: dict[str, str] = {}
+    for change in compared.changes:
+        if change.candidate is None:
+            for name, becomes in change.became.items():
+                lines[name] = f"{change.was.get(name)} → {becomes}"
+            continue
+        new = (str(change.became.get("id")), str(change.became.get("name")))
+        id_, name = known.get(change.candidate, new)
+        if change.kind is ChangeKind.CANDIDATE_CORRECTED:
+            name = f"{name} → {change.became['name']}" if "name" in change.became else name
+            name += f" ({', '.join(change.became)})"
+        line = f"{change.kind.value}: {name}"
+        # Somebody may come back and be corrected at once.
+        key = f"candidate {id_}"
+        lines[key] = f"{lines[key]}; {line}" if key in lines else line
+    return lines
 
 
 def describe(content: Content, translate: Translate) -> str:
@@ -149,6 +173,11 @@ def describe(content: Content, translate: Translate) -> str:
     parts = [
         f"{translate(TITLES[ChangeKind(kind)])} × {number}" for kind, number in changes.items()
     ] or [translate("nothing changes")]
+    parts += [
+        f"{translate(FIELD_TITLES[name])}: {told}"
+        for name, told in content.get("ground", {}).items()
+        if name in FIELD_TITLES
+    ]
     return f"{content['campaign']}: {translate('Import')} · " + " · ".join(parts)
 
 

@@ -8,3 +8,7 @@ RETURNING number;
 -- name: read_staged
 -- The same when somebody looks at it, or agrees.
 SELECT version, content::text FROM staged_imports WHERE number = $1;
+
+-- name: list_people
+-- Everybody of a campaign, those who have withdrawn too.
+SELECT number, id, name FROM candidates WHERE campaign = $1;

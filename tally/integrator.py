@@ -11,8 +11,12 @@ Decisions follow, in order of their numbers, each when all of its votes are leav
 a step that left nothing out (`Integrated.more`), the rulings folded over the leaves are the tally
 of the same snapshot.
 
+One transaction over all campaigns, because their votes share positions and a watermark: where one
+campaign's tiles are damaged, no log grows until somebody has mended them. Signing goes by campaign.
+
 Weak where the database itself is put back to an earlier copy: then other votes can take the places
-of leaves that were signed. Checkpoints that others kept show it.
+of leaves that were signed. What was signed last is kept beside it (last_signed.py): such a log is
+not signed any more.
 """
 
 import contextlib
@@ -28,6 +32,7 @@ import asyncpg
 
 from antifraud.screen import Decision
 from tally.holds import WATCH, State
+from tally.last_signed import LastSigned
 from tally.leaves import LoggedVote, Role, Ruling, VoteLeaves
 from tally.log_keys import LogKeys
 from tally.log_store import (
@@ -42,10 +47,12 @@ from tally.log_store import (
     find_leaves,
     read_head,
 )
+from tally.patience import Guard
 from voting.campaign import microseconds, moment_at
 from voting.checkpoint import Checkpoint
 from voting.log_reader import Log
 from voting.merkle import EMPTY_ROOT
+from voting.settings import Settings
 
 LEAVES_MAX = 100_000
 """Of one step: about a second, 100 MB."""
@@ -87,7 +94,7 @@ async def integrate(
     About 8 us a leaf. Raises LogConflict where the logs were begun with other keys, or where what
     is stored does not fit together; nothing is written then.
     """
-    async with _logs_locked(connection):
+    async with logs_locked(connection):
         return await _step_alone(connection, keys, leaves_max)
 
 
@@ -102,7 +109,7 @@ async def snapshot(
     that moves a row which somebody else has moved since gets asyncpg.SerializationError, and may
     begin again. LookupError where there is no such campaign.
     """
-    async with _logs_locked(connection):
+    async with logs_locked(connection):
         # What is much, in transactions of its own: the last one is short.
         while (await _step_alone(connection, keys, LEAVES_MAX)).more:
             pass
@@ -117,7 +124,8 @@ async def snapshot(
 
 
 @contextlib.asynccontextmanager
-async def _logs_locked(connection: asyncpg.Connection) -> AsyncIterator[None]:
+async def logs_locked(connection: asyncpg.Connection) -> AsyncIterator[None]:
+    """Alone with the logs, and with what is signed of them. Waits for whoever is at them."""
     if connection.is_in_transaction():
         raise RuntimeError("the logs' lock must be taken before the snapshot")
     try:
@@ -180,10 +188,24 @@ async def check_keys(connection: asyncpg.Connection, keys: LogKeys) -> None:
         await connection.execute(LOG_SQL["add_identity"], *ours)
         row = await connection.fetchrow(LOG_SQL["read_identity"])
     if (row["verifier_key"], bytes(row["salts_check"])) != ours:
-        raise LogConflict(
-            f"the logs were begun with the keys of {row['verifier_key']}: copy that installation's "
-            "file of log keys (DIANZAN_LOG_KEYS_FILE)"
-        )
+        raise _other_keys(row["verifier_key"])
+
+
+async def load_or_make_keys(connection: asyncpg.Connection, settings: Settings) -> LogKeys:
+    """The keys of the file; made where there is none, unless the logs were begun with others: a new
+    file would only be taken for the right one later. Raises LogConflict, LogKeysError."""
+    path = settings.log_keys_path
+    row = None if path.exists() else await connection.fetchrow(LOG_SQL["read_identity"])
+    if row is not None:
+        raise _other_keys(row["verifier_key"])
+    return LogKeys.load_or_make(path, settings.last_signed_path)
+
+
+def _other_keys(verifier_key: str) -> LogConflict:
+    return LogConflict(
+        f"the logs were begun with the keys of {verifier_key}: copy that installation's file of "
+        "log keys (DIANZAN_LOG_KEYS_FILE)"
+    )
 
 
 class _Writers:
@@ -371,6 +393,60 @@ async def _log_decisions(
 # Signing.
 
 
+async def sign_head(
+    connection: asyncpg.Connection,
+    keys: LogKeys,
+    campaign: int,
+    log: Log,
+    *,
+    lines: Sequence[str] = (),
+) -> str:
+    """Sign a log's head as the caller's transaction sees it, which must be a snapshot's
+    (`snapshot`), or committed; the note, which is nobody's before `hand_out`. `lines`: more that
+    the statement says.
+
+    The first line after the root is `time`, up to when nothing is missing. Raises LogConflict where
+    this size was signed with another root, or a larger one was signed: the log is not what it was.
+    """
+    await check_keys(connection, keys)
+    row = await connection.fetchrow(LOG_SQL["lock_log"], campaign, log)
+    if row is None:
+        raise LookupError(f"campaign {campaign} has no log yet")
+    size, root, at = row["size"], bytes(row["root"]), row["at"]
+    signed = None if row["checkpoint"] is None else Checkpoint.of_note(row["checkpoint"])
+    kept = await connection.fetchval(LOG_SQL["read_root_of_size"], campaign, log, size)
+    if (
+        (signed is not None and signed.size > size)
+        or (signed is not None and signed.size == size and signed.root != root)
+        or (kept is not None and bytes(kept) != root)
+    ):
+        raise LogConflict(
+            f"the log {log.word} of {row['id']} was signed otherwise: size {size} would get a "
+            "second root"
+        )
+    statement = Checkpoint(
+        origin_of(keys, row["id"], log), size, root, (f"time {_moment(at)}", *lines)
+    )
+    return keys.signer.sign(statement.text())
+
+
+async def hand_out(
+    connection: asyncpg.Connection, campaign: int, log: Log, note: str, *, keep: bool
+) -> None:
+    """Let a note out with the commit of the caller's transaction, in which nothing but the last one
+    of a log is shown. `keep`: for ever, not only until the next one. What it says is in
+    `LastSigned` by then."""
+    await connection.execute(LOG_SQL["make_this_commit_durable"])
+    checkpoint = Checkpoint.of_note(note)
+    row = await connection.fetchrow(LOG_SQL["lock_log"], campaign, log)
+    shown = None if row["checkpoint"] is None else Checkpoint.of_note(row["checkpoint"])
+    if shown is None or (shown.size, _time_of(shown)) <= (checkpoint.size, _time_of(checkpoint)):
+        await connection.execute(LOG_SQL["show_checkpoint"], campaign, log, note)
+    if keep:
+        said = checkpoint.size, checkpoint.root, _time_of(checkpoint)
+        await connection.execute(LOG_SQL["add_checkpoint"], campaign, log, *said, note)
+
+
 async def sign_checkpoint(
     connection: asyncpg.Connection,
     keys: LogKeys,
@@ -380,55 +456,47 @@ async def sign_checkpoint(
     lines: Sequence[str] = (),
     keep: bool,
 ) -> str:
-    """Sign a log's head as the caller's transaction sees it, which must be a snapshot's
-    (`snapshot`); the note. It is handed out from the commit on. `lines`: more that the statement
-    says. `keep`: for ever, not only until the next one.
-
-    The first line after the root is `time`, up to when nothing is missing. Raises LogConflict where
-    this size was signed with another root, or a larger one was signed: the log is not what it was.
-    """
+    """Sign a log's head and hand it out. Raises as `sign_head`."""
     async with connection.transaction():
-        await connection.execute(LOG_SQL["make_this_commit_durable"])
-        await check_keys(connection, keys)
-        row = await connection.fetchrow(LOG_SQL["lock_log"], campaign, log)
-        if row is None:
-            raise LookupError(f"campaign {campaign} has no log yet")
-        size, root, at = row["size"], bytes(row["root"]), row["at"]
-        signed = None if row["checkpoint"] is None else Checkpoint.of_note(row["checkpoint"])
-        kept = await connection.fetchval(LOG_SQL["read_root_of_size"], campaign, log, size)
-        if (
-            (signed is not None and signed.size > size)
-            or (signed is not None and signed.size == size and signed.root != root)
-            or (kept is not None and bytes(kept) != root)
-        ):
-            raise LogConflict(
-                f"the log {log.word} of {row['id']} was signed otherwise: size {size} would get a "
-                "second root"
-            )
-        statement = Checkpoint(
-            origin_of(keys, row["id"], log), size, root, (f"time {_moment(at)}", *lines)
-        )
-        note = keys.signer.sign(statement.text())
-        await connection.execute(LOG_SQL["show_checkpoint"], campaign, log, note)
-        if keep:
-            await connection.execute(LOG_SQL["add_checkpoint"], campaign, log, size, root, at, note)
+        note = await sign_head(connection, keys, campaign, log, lines=lines)
+        await hand_out(connection, campaign, log, note, keep=keep)
         return note
 
 
-async def sign_grown(connection: asyncpg.Connection, keys: LogKeys) -> int:
+async def sign_grown(
+    connection: asyncpg.Connection, keys: LogKeys, *, guard: Guard = contextlib.nullcontext
+) -> int:
     """Sign every log that has grown since its last checkpoint, or whose last one is an hour old;
-    how many. The first of each hour is kept. For the publisher, each 10 s at most."""
+    how many. The first of each hour is kept. For the publisher, each 10 s at most.
+
+    Every log is held against what was signed last, signed or not, so that a database that was put
+    back is known at the first look. `guard` is around each log. Raises LogConflict.
+    """
     signed = 0
     # Under the lock: a snapshot's transaction cannot move a head's row that somebody else moved.
-    async with _logs_locked(connection):
+    async with logs_locked(connection):
+        await check_keys(connection, keys)
+        known = LastSigned.load(keys)
+        due = []
         for row in await connection.fetch(LOG_SQL["list_logs"]):
-            last = None if row["checkpoint"] is None else Checkpoint.of_note(row["checkpoint"])
-            hour, kept = _hour(row["at"]), row["kept_at"]
-            grown = last is None or last.size != row["size"]
-            due = kept is None or _hour(kept) < hour
-            if grown or (last is not None and _hour_of(last) < hour):
-                log = Log(row["log"])
-                await sign_checkpoint(connection, keys, row["campaign"], log, keep=grown and due)
+            log, head = Log(row["log"]), (row["size"], bytes(row["root"]))
+            origin = origin_of(keys, row["id"], log)
+            async with guard(f"what was signed of {origin}"):
+                await known.check_log(
+                    connection, origin, campaign=row["campaign"], log=log, head=head
+                )
+                last = None if row["checkpoint"] is None else Checkpoint.of_note(row["checkpoint"])
+                hour, kept = _hour(row["at"]), row["kept_at"]
+                grown = last is None or last.size != row["size"]
+                if grown or (last is not None and _hour(_time_of(last)) < hour):
+                    keep = grown and (kept is None or _hour(kept) < hour)
+                    due.append((row["campaign"], log, origin, keep))
+                    known.logs[origin] = head
+        # All of them at once, before the first one leaves. Who dies here has them signed later.
+        known.save(keys)
+        for campaign, log, origin, keep in due:
+            async with guard(f"checkpoint of {origin}"):
+                await sign_checkpoint(connection, keys, campaign, log, keep=keep)
                 signed += 1
     return signed
 
@@ -442,12 +510,12 @@ def _hour(moment: datetime) -> int:
     return microseconds(moment) // _HOUR_US
 
 
-def _hour_of(checkpoint: Checkpoint) -> int:
-    """0 where it does not say."""
+def _time_of(checkpoint: Checkpoint) -> datetime:
+    """Up to when nothing is missing; the epoch where it does not say."""
     for line in checkpoint.lines:
         if line.startswith("time "):
-            return _hour(datetime.fromisoformat(line.removeprefix("time ")))
-    return 0
+            return datetime.fromisoformat(line.removeprefix("time "))
+    return datetime.fromtimestamp(0, UTC)
 
 
 def _moment(at: datetime) -> str:

@@ -9,7 +9,11 @@ from voting.key_commands import keys
 from voting.settings import load_settings
 
 app = typer.Typer()
-app.add_typer(keys, name="keys")
+app.add_typer(
+    keys,
+    name="keys",
+    help="Keys that sign device tokens, and the key that signs logs and publications.",
+)
 
 
 @app.callback()

@@ -42,6 +42,8 @@ class LogKeys:
     name: str
     signing: bytes = field(repr=False)
     salts: bytes = field(repr=False)
+    last_signed: Path | None = field(default=None, compare=False)
+    """The file of what they signed last (last_signed.py); None = they remember nothing."""
 
     @property
     def signer(self) -> SignerKey:
@@ -65,7 +67,8 @@ class LogKeys:
         return cls(name, signing, secrets.token_bytes(32))
 
     @classmethod
-    def load(cls, path: Path) -> "LogKeys":
+    def load(cls, path: Path, last_signed: Path | None = None) -> "LogKeys":
+        """Out of the file; `last_signed` is for whoever signs."""
         try:
             text = path.read_text()
         except FileNotFoundError:
@@ -81,7 +84,12 @@ class LogKeys:
             raise _damaged(path) from None
         try:
             held = json.loads(text)
-            keys = cls(held["name"], bytes.fromhex(held["signing"]), bytes.fromhex(held["salts"]))
+            keys = cls(
+                held["name"],
+                bytes.fromhex(held["signing"]),
+                bytes.fromhex(held["salts"]),
+                last_signed,
+            )
             if not is_key_name(keys.name) or {len(keys.signing), len(keys.salts)} != {32}:
                 raise ValueError
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -90,7 +98,7 @@ class LogKeys:
         return keys
 
     @classmethod
-    def load_or_make(cls, path: Path) -> "LogKeys":
+    def load_or_make(cls, path: Path, last_signed: Path | None = None) -> "LogKeys":
         """Load, or make the file first. Whoever comes second loads what the first one made."""
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -100,7 +108,7 @@ class LogKeys:
                 contextlib.suppress(FileExistsError),
             ):
                 path.hardlink_to(aside)
-        return cls.load(path)
+        return cls.load(path, last_signed)
 
     def _text(self) -> str:
         return json.dumps(

@@ -188,6 +188,15 @@ async def read_head(connection: asyncpg.Connection, campaign: int, log: Log) -> 
     return Head(row["size"], bytes(row["root"]), row["at"], row["decision"])
 
 
+async def root_at(connection: asyncpg.Connection, campaign: int, log: Log, size: int) -> bytes:
+    """The root of the log's first `size` leaves. LogConflict where its tiles do not give it."""
+    tiles = await read_tiles(connection, campaign, log, right_edge(size))
+    try:
+        return GrowingTree(size, tiles).root()
+    except (KeyError, ValueError):
+        raise LogConflict(f"the log {log.word} of campaign {campaign} lacks tiles") from None
+
+
 async def add_ranges(
     connection: asyncpg.Connection, campaign: int, ranges: Sequence[LoggedRange]
 ) -> None:

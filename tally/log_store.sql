@@ -44,7 +44,7 @@ FOR UPDATE OF l;
 
 -- name: list_logs
 -- All of them that have a campaign, each with when a checkpoint of it was kept last.
-SELECT l.campaign, l.log, l.size, l.at, l.checkpoint,
+SELECT l.campaign, c.id, l.log, l.size, l.root, l.at, l.checkpoint,
        (SELECT max(k.at) FROM checkpoints AS k WHERE (k.campaign, k.log) = (l.campaign, l.log))
        AS kept_at
 FROM logs AS l JOIN campaigns AS c ON c.number = l.campaign

@@ -17,7 +17,9 @@ import asyncpg
 
 from tally import audit
 from tally.store import read_queries
+from tally.written import tidy, unseen_in
 from voting.campaign import Campaign
+from voting.intake.text import on_one_line
 
 SQL = read_queries(Path(__file__).with_suffix(".sql"))
 
@@ -35,6 +37,8 @@ class Refused(enum.Enum):
     NO_NAME = "no-name"
     NO_TEXT = "no-text"
     TOO_LONG = "too-long"
+    UNSEEN = "unseen"
+    """A character in it cannot be seen: `tally.written.unseen_in` says which."""
     UNKNOWN_CANDIDATE = "unknown-candidate"
     UNKNOWN_FLAG = "unknown-flag"
     UNKNOWN = "unknown"
@@ -83,13 +87,16 @@ async def enter(
 ) -> int | Refused:
     """Write one down; its number. `candidate`: an id or a number, "" = it names none. The
     connection must be in no transaction."""
-    received_from, text, candidate = received_from.strip(), text.strip(), candidate.strip()
+    received_from = on_one_line(tidy(received_from, NAME_CHARACTERS_MAX))
+    text, candidate = tidy(text, TEXT_CHARACTERS_MAX), candidate.strip()
     if not received_from:
         return Refused.NO_NAME
     if not text:
         return Refused.NO_TEXT
     if len(received_from) > NAME_CHARACTERS_MAX or len(text) > TEXT_CHARACTERS_MAX:
         return Refused.TOO_LONG
+    if unseen_in(received_from) or unseen_in(text):
+        return Refused.UNSEEN
     numbered = None
     if candidate:
         numbered = next(
@@ -117,9 +124,11 @@ async def answer(
 ) -> Refused | None:
     """Answer it; a further answer is put below those before, with its day. None: it was. The
     connection must be in no transaction."""
-    text = text.strip()
+    text = tidy(text, TEXT_CHARACTERS_MAX)
     if not text:
         return Refused.NO_TEXT
+    if unseen_in(text):
+        return Refused.UNSEEN
     async with connection.transaction():
         row = await connection.fetchrow(SQL["lock_objection"], campaign.number, number)
         if row is None:

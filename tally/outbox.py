@@ -16,6 +16,10 @@ AT_ONCE over all destinations.
 Alerts are pairs of events: one where something begins, one where it ends (`ENDS`). A destination
 asks for the beginning, and hears of the end of what it was told of. What has begun and not ended is
 read from the outbox itself, so that a restart tells nothing twice.
+
+Letters that were sent KEPT ago go (`forget_old`), of an alert both when both were sent; news of a
+campaign's own (`KEPT_FOR_EVER`) and dead letters stay. What comes again after that, such as a flag
+that still grows, is told again.
 """
 
 import asyncio
@@ -47,6 +51,7 @@ LONGEST_PAUSE = timedelta(hours=6)
 TRIES_MAX = 12
 AT_ONCE = 16
 PER_DESTINATION = 2
+KEPT = timedelta(days=90)
 CONTENT_BYTES_MAX = 16_384
 SUBJECT_CHARACTERS_MAX = 200
 ERROR_CHARACTERS_MAX = 300
@@ -105,6 +110,9 @@ ENDS: Mapping[Event, Event] = {
 }
 """What begins -> what ends it."""
 
+KEPT_FOR_EVER = (Event.PUBLISHED, Event.CLOSED, Event.REOPENED)
+"""Few, and the record of what the office was told."""
+
 WANTED = tuple(event for event in Event if event not in {*ENDS.values(), Event.TEST})
 """What a destination can ask for."""
 
@@ -144,6 +152,14 @@ async def unended(connection: asyncpg.Connection, begun: Event) -> list[str]:
     """Subjects of what somebody was told to have begun, and not to have ended."""
     rows = await connection.fetch(SQL["read_unended"], begun, ENDS[begun])
     return [row["subject"] for row in rows]
+
+
+async def forget_old(connection: asyncpg.Connection) -> int:
+    """Delete letters that were sent KEPT ago; how many. What has begun and not ended stays."""
+    done = await connection.execute(
+        SQL["forget_old"], KEPT, list(KEPT_FOR_EVER), list(ENDS), list(ENDS.values())
+    )
+    return int(done.rsplit(" ", 1)[1])
 
 
 async def add_test(connection: asyncpg.Connection, destination: int, by: str) -> uuid.UUID:

@@ -77,10 +77,33 @@ WHERE id = $1 AND given_up_at IS NOT NULL AND sent_at IS NULL
     AND destination IN (SELECT number FROM destinations WHERE disabled_at IS NULL)
 RETURNING destination, event, subject;
 
+-- name: waits_for_switch
+-- A dead letter that cannot go again, because its destination is switched off.
+SELECT EXISTS (
+    SELECT FROM outbox JOIN destinations ON number = destination
+    WHERE id = $1 AND given_up_at IS NOT NULL AND sent_at IS NULL AND disabled_at IS NOT NULL
+);
+
 -- name: give_up_disabled
 UPDATE outbox
 SET given_up_at = now(), last_error = 'the destination was switched off'
 WHERE destination = $1 AND sent_at IS NULL AND given_up_at IS NULL;
+
+-- name: forget_old
+-- Sent longer ago than $1, but those of $2. Of $3 and $4, what begins and what ends it, only both of
+-- them together: a beginning without its end would be on again, and told to be over again.
+WITH old AS (
+    SELECT id, destination, event, subject FROM outbox WHERE sent_at < now() - $1::interval
+), over AS (
+    SELECT begun.id AS begun_id, ended.id AS ended_id
+    FROM unnest($3::text[], $4::text[]) AS pair (begins, ends)
+    JOIN old AS begun ON begun.event = pair.begins
+    JOIN old AS ended ON ended.event = pair.ends
+        AND (ended.destination, ended.subject) = (begun.destination, begun.subject)
+)
+DELETE FROM outbox
+WHERE id IN (SELECT begun_id FROM over UNION ALL SELECT ended_id FROM over)
+    OR id IN (SELECT id FROM old WHERE event <> ALL ($2::text[] || $3::text[] || $4::text[]));
 
 -- name: list_letters
 -- Dead letters first, then what waits, then what was sent, each newest first.

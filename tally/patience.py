@@ -2,7 +2,8 @@
 in time whatever hangs."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import asyncpg
@@ -30,6 +31,10 @@ POSTGRES_AWAY = (
 
 VALKEY_AWAY = (redis.ConnectionError, redis.TimeoutError, ReadOnlyError, ClusterDownError)
 """The same for the store; a server that still loads is a ConnectionError."""
+
+Guard = Callable[[str], AbstractAsyncContextManager[object]]
+"""Gets a name and goes around what is done for one of several. It may take upon itself what is at
+odds there, so that the others get theirs; contextlib.nullcontext lets it through."""
 
 STANDBY_SECONDS = 1.0
 """How often one that stands by asks whether it is its turn."""

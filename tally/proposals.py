@@ -9,14 +9,18 @@ whoever was disabled a moment ago settles nothing, and nothing of theirs is exec
 at once execute once. What is executed is what the one who agreed was shown: where it would move
 something else by then, it is refused, and has to be looked at once more.
 
-Known weakness: two accounts of one human being are two persons here.
+Who makes somebody's account, or gives it a new password, could use it in their name: those two are
+no two persons for HANDS_OFF. What a command at the machine did is nobody's of the staff.
+
+Known weakness: two accounts of one human being are two persons here, and so are two whom a third
+one gave their passwords a moment ago.
 """
 
 import enum
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +29,7 @@ import asyncpg
 from tally import audit, campaign_changes, case_decisions, final_seal, imports
 from tally.proposal_kinds import N_, CannotBeDone, Content, Kind, Person, seen
 from tally.store import read_queries
+from tally.written import tidy, unfit
 
 __all__ = [
     "KINDS",
@@ -56,6 +61,7 @@ KINDS: Mapping[str, Kind] = {
 OPEN_MAX = 500
 """Proposals of one campaign that may wait at once."""
 REASON_CHARACTERS_MAX = 2_000
+HANDS_OFF = timedelta(days=7)
 CONTENT_BYTES_MAX = 200_000
 
 
@@ -82,9 +88,15 @@ class Outcome(enum.Enum):
     """Their role may not, or their account was disabled."""
     PROPOSER_GONE = "proposer-gone"
     """Whoever proposed it was disabled or may not any more: somebody else must propose it."""
+    SAME_HAND = "same-hand"
+    """One of the two made, reset or enabled the other's account, or gave it its role, within
+    HANDS_OFF."""
     GROUND_CHANGED = "ground-changed"
     """It would move something else than what was shown."""
     NO_REASON = "no-reason"
+    """None, or too long a one."""
+    UNFIT_REASON = "unfit-reason"
+    """`Answer.said` says what must not be in it."""
     TOO_MANY = "too-many"
     """OPEN_MAX wait already."""
     IMPOSSIBLE = "impossible"
@@ -149,9 +161,9 @@ async def propose(
     at here and kept with it, under "ground", and so is the reason, under "reason". Raises KeyError
     for an unknown kind."""
     of_kind = KINDS[kind]
-    reason = reason.strip()
-    if not reason or len(reason) > REASON_CHARACTERS_MAX:
-        return Answer(Outcome.NO_REASON)
+    reason = tidy(reason, REASON_CHARACTERS_MAX)
+    if (no_reason := _no_reason(reason)) is not None:
+        return no_reason
     try:
         async with connection.transaction():
             person = await _person(connection, by)
@@ -193,6 +205,11 @@ async def approve(
             proposer = await _person(connection, proposal.proposed_by)
             if proposer is None or proposer.role not in kind.roles:
                 return Answer(Outcome.PROPOSER_GONE, number)
+            # Both rows are held: nobody is reset between this and the end.
+            if await connection.fetchval(
+                SQL["are_in_one_hand"], proposer.name, person.name, HANDS_OFF
+            ):
+                return Answer(Outcome.SAME_HAND, number)
             if kind.look is not None:
                 now = await kind.look(connection, proposal.content, True)
                 if seen(now) != shown:
@@ -211,9 +228,9 @@ async def approve(
 
 async def reject(connection: asyncpg.Connection, number: int, *, by: int, reason: str) -> Answer:
     """Refuse it as another person, with a reason. The connection must be in no transaction."""
-    reason = reason.strip()
-    if not reason or len(reason) > REASON_CHARACTERS_MAX:
-        return Answer(Outcome.NO_REASON, number)
+    reason = tidy(reason, REASON_CHARACTERS_MAX)
+    if (no_reason := _no_reason(reason, number)) is not None:
+        return no_reason
     async with connection.transaction():
         proposal, person, refused = await _to_settle(connection, number, by)
         if proposal is None or person is None or refused is not None:
@@ -272,6 +289,14 @@ async def read_person(connection: asyncpg.Connection, number: int) -> Person | N
     """A person who may act now; None where there is none, or not any more. In a transaction that
     stays so to its end."""
     return await _person(connection, number)
+
+
+def _no_reason(reason: str, number: int | None = None) -> Answer | None:
+    """Why this is none; None where it is one."""
+    if not reason or len(reason) > REASON_CHARACTERS_MAX:
+        return Answer(Outcome.NO_REASON, number)
+    why = unfit(reason, REASON_CHARACTERS_MAX)
+    return None if why is None else Answer(Outcome.UNFIT_REASON, number, str(why), why)
 
 
 async def _person(connection: asyncpg.Connection, number: int) -> Person | None:

@@ -5,6 +5,17 @@
 SELECT number, name, shown_as, role, disabled_at IS NULL AS active
 FROM staff WHERE number = $1 FOR SHARE;
 
+-- name: are_in_one_hand
+-- Whether one of two people had the other's account in hand within $3. A command's actor is a user
+-- of the machine, whatever their name.
+SELECT EXISTS (
+    SELECT FROM audit_log
+    WHERE action IN ('staff.add', 'staff.reset', 'staff.enable', 'staff.role')
+        AND subject IN ('staff ' || $1::text, 'staff ' || $2::text)
+        AND actor IN ($1, $2) AND subject <> 'staff ' || actor
+        AND role <> 'command' AND at > clock_timestamp() - $3::interval
+);
+
 -- name: add_proposal
 -- Open, until somebody else settles it.
 INSERT INTO proposals (campaign, kind, content, reason, proposed_by)

@@ -1,8 +1,10 @@
 """What is published at one moment: how it comes about, and how it survives a crash.
 
     1  the numbers: one transaction fixes them, with both logs' sizes, roots and checkpoints
-    2  the files, made from them in memory, and the signature
-    3  one transaction: archive and manifest's hash, the news for the outbox, the audit entry
+    2  the files, made from them in memory, and the signature; what was signed is noted beside the
+       database (last_signed.py)
+    3  one transaction: archive and manifest's hash, the checkpoints that are handed out, the news
+       for the outbox, the audit entry
     4  the folder, written aside and put into its place by a rename
 
 A crash after 1 is answered by making the files again, after 3 by writing the folder again. What is
@@ -35,15 +37,27 @@ from antifraud.heuristics import RULES_VERSION
 from tally import audit, outbox
 from tally.closing import FlushedClosing, flushed_closings
 from tally.holds import WATCH
-from tally.integrator import Snapshot, check_keys, origin_of, sign_checkpoint, snapshot
+from tally.integrator import (
+    Snapshot,
+    check_keys,
+    hand_out,
+    logs_locked,
+    origin_of,
+    sign_head,
+    snapshot,
+)
+from tally.last_signed import LastSigned, put_back
 from tally.log_keys import LogKeys
-from tally.log_store import open_ranges, read_records
+from tally.log_store import open_ranges, read_head, read_records
+from tally.patience import Guard
 from tally.publication_files import (
     TALLY_FORMAT,
     CandidateTally,
     Content,
     HashingFile,
     Made,
+    TooLarge,
+    check_sizes,
     make_files,
     make_log_manifest,
     new_folder,
@@ -143,9 +157,9 @@ async def publish(
     log do not fit.
     """
     async with publishing(connection, campaign):
-        for row in await connection.fetch(SQL["list_unfinished"]):
-            if row["campaign"] == campaign:
-                await finish(connection, keys, campaign, row["number"])
+        last = await connection.fetchrow(SQL["read_last_publication"], campaign)
+        if last is not None and last["manifest_hash"] is None:
+            await finish(connection, keys, campaign, last["number"])
         number = await begin(connection, keys, campaign, asked, agreed=agreed, settle=settle)
         return None if number is None else await finish(connection, keys, campaign, number)
 
@@ -185,25 +199,34 @@ async def finish(
     connection: asyncpg.Connection, keys: LogKeys, campaign: int, number: int
 ) -> Published:
     """Steps 2 and 3, or what they came to before. For whoever holds the campaign's lock. Raises
-    LogConflict where these are not the keys of step 1."""
+    LogConflict where these are not the keys of step 1, or the database was put back."""
     await check_keys(connection, keys)
     row = await connection.fetchrow(SQL["read_publication"], campaign, number)
     content = content_from(row["content"])
     if row["manifest_hash"] is not None:
         return Published(campaign, number, content, await read_made(connection, campaign, number))
+    await _check_not_put_back(connection, keys, campaign, content.campaign)
     sizes = [content.tally["logs"][log.word]["size"] for log in Log]
     checkpoints: defaultdict[str, dict[int, str]] = defaultdict(dict)
     for log, size, note in await connection.fetch(SQL["list_checkpoints"], campaign, *sizes):
         checkpoints[Log(log).word][size] = note
+    for log in Log:
+        # Its own are kept from step 3 on.
+        checkpoints[log.word][content.tally["logs"][log.word]["size"]] = content.notes[log.word]
     # Half a second for many candidates: nobody else in this process need wait.
     made = await asyncio.to_thread(make_files, content, checkpoints, keys.signer)
     archive = await asyncio.to_thread(made.archive, row["as_of"])
-    async with connection.transaction():
+    # The logs' rows are no one else's to move while their checkpoints are handed out.
+    async with logs_locked(connection), connection.transaction():
+        # Before it leaves. Who dies behind this line makes the same files again.
+        _remember(keys, content, made)
         done = await connection.fetchrow(
             SQL["finish_publication"], campaign, number, made.manifest_hash, archive
         )
         if done is None:
             raise PublicationError(f"publication {number} was finished by somebody else meanwhile")
+        for log in Log:
+            await hand_out(connection, campaign, log, content.notes[log.word], keep=True)
         subject = f"{content.campaign}/{number}"
         told = {
             "campaign": content.campaign,
@@ -242,13 +265,60 @@ async def publishing(connection: asyncpg.Connection, campaign: int) -> AsyncIter
             await connection.execute(SQL["unlock_publications"], campaign)
 
 
-async def resume(connection: asyncpg.Connection, keys: LogKeys) -> list[Published]:
-    """Finish what a crash left unfinished."""
+async def resume(
+    connection: asyncpg.Connection, keys: LogKeys, *, guard: Guard = contextlib.nullcontext
+) -> list[Published]:
+    """Finish what a crash left unfinished. `guard` is around each campaign."""
     finished = []
-    for row in await connection.fetch(SQL["list_unfinished"]):
-        async with publishing(connection, row["campaign"]):
-            finished.append(await finish(connection, keys, row["campaign"], row["number"]))
+    for row in await connection.fetch(SQL["list_last_publications"]):
+        async with guard(f"publications of campaign {row['campaign']}"):
+            if row["unfinished"]:
+                async with publishing(connection, row["campaign"]):
+                    finished.append(await finish(connection, keys, row["campaign"], row["number"]))
     return finished
+
+
+# What was signed before.
+
+
+async def _check_not_put_back(
+    connection: asyncpg.Connection, keys: LogKeys, campaign: int, campaign_id: str
+) -> None:
+    """LogConflict where something was signed of this campaign that the database does not have."""
+    known = LastSigned.load(keys)
+    for log in Log:
+        head = await read_head(connection, campaign, log)
+        origin = origin_of(keys, campaign_id, log)
+        await known.check_log(
+            connection, origin, campaign=campaign, log=log, head=(head.size, head.root)
+        )
+    number, manifest = known.publications.get(_name(keys, campaign_id), (None, None))
+    if number is None:
+        return
+    row = await connection.fetchrow(SQL["read_manifest_hash"], campaign, number)
+    # Not finished: it is held against what it becomes.
+    if row is None or row["manifest_hash"] not in (None, manifest):
+        raise put_back(f"publication {number} of {campaign_id} is not the one that was signed")
+
+
+def _remember(keys: LogKeys, content: Content, made: Made) -> None:
+    """Note what is about to leave. Raises LogConflict where another one left under its number."""
+    known = LastSigned.load(keys)
+    name = _name(keys, content.campaign)
+    signed = content.number, made.manifest_hash
+    before = known.publications.get(name, signed)
+    if before[0] == content.number and before != signed:
+        raise put_back(f"publication {content.number} of {content.campaign} was signed otherwise")
+    known.publications[name] = signed
+    for of_log in content.tally["logs"].values():
+        size, root = of_log["size"], base64.b64decode(of_log["root"])
+        if known.logs.get(of_log["origin"], (0, b""))[0] <= size:
+            known.logs[of_log["origin"]] = size, root
+    known.save(keys)
+
+
+def _name(keys: LogKeys, campaign_id: str) -> str:
+    return f"{keys.name}/{campaign_id}"
 
 
 # Step 1.
@@ -270,6 +340,7 @@ async def _fix(
         raise PublicationError(
             f"{row['id']} is a rehearsal: nothing of it is published or counts anywhere"
         )
+    await _check_not_put_back(connection, keys, campaign, row["id"])
     closings = await flushed_closings(connection, campaign)
     if asked.kind in SEALS and closings is None:
         raise PublicationError(f"{row['id']} has not closed yet: there is nothing to seal")
@@ -318,11 +389,13 @@ async def _fix(
         previous=None
         if last is None
         else {"number": last["number"], "manifest": bytes(last["manifest_hash"]).hex()},
-        notes={
-            log.word: await sign_checkpoint(connection, keys, campaign, log, keep=True)
-            for log in Log
-        },
+        # Handed out in step 3: here the sizes are not committed yet.
+        notes={log.word: await sign_head(connection, keys, campaign, log) for log in Log},
     )
+    try:
+        await asyncio.to_thread(check_sizes, content)
+    except TooLarge as why:
+        raise PublicationError(f"{row['id']} cannot be published: {why}") from None
     await connection.execute(
         SQL["add_publication"],
         campaign,
@@ -506,9 +579,11 @@ async def write_folder(
 ) -> None:
     """Write its folder, which is there whole or not at all. `with_log`: what opens every leaf, too;
     about 10 us a leaf. Raises FolderInUse; PublicationError for the log of a campaign that takes
-    likes: it tells whom each receipt is for; LogConflict where these are not the log's keys."""
+    likes: it tells whom each receipt is for; LogConflict where these are not the log's keys, or the
+    database was put back."""
     if with_log:
         await check_keys(connection, keys)
+        await _check_not_put_back(connection, keys, published.campaign, published.content.campaign)
         if not published.content.tally["closings"]:
             raise PublicationError(
                 f"publication {published.number} was made before the close: its log stays shut"

@@ -86,14 +86,18 @@ SELECT number, manifest_hash FROM publications WHERE campaign = $1 ORDER BY numb
 INSERT INTO publications (campaign, number, at, kind, as_of, content, asked_by, approved_by)
 VALUES ($1, $2, clock_timestamp(), $3, $4, $5, $6, $7);
 
--- name: list_unfinished
--- Publications whose files were not made yet; per campaign the last one at most.
-SELECT campaign, number FROM publications WHERE manifest_hash IS NULL ORDER BY campaign, number;
+-- name: list_last_publications
+-- Of each campaign the last one: of all of them the only one whose files may not be made yet.
+SELECT DISTINCT ON (campaign) campaign, number, manifest_hash IS NULL AS unfinished
+FROM publications ORDER BY campaign, number DESC;
 
 -- name: read_publication
 -- One of them, but for its archive.
 SELECT campaign, number, at, kind, as_of, content::text, asked_by, approved_by, manifest_hash
 FROM publications WHERE campaign = $1 AND number = $2;
+
+-- name: read_manifest_hash
+SELECT manifest_hash FROM publications WHERE campaign = $1 AND number = $2;
 
 -- name: read_archive
 SELECT archive FROM publications WHERE campaign = $1 AND number = $2;

@@ -53,6 +53,14 @@ _ROLES = {"watch": "规则自动", "person": "工作人员"}
 _FORMULA_STARTS = (*"=+-@＝＋－＠", "\t", "\r", "\n", "\0")  # wide ones, too
 
 
+FILE_BYTES_MAX = 64 << 20
+"""What the verifier reads of one file at once (MEMORY_MAX_BYTES there)."""
+
+
+class TooLarge(Exception):
+    """A file would be larger than the verifier takes; the message says which."""
+
+
 class FolderInUse(Exception):
     """Where the publication was to be written there is something already; nothing was changed."""
 
@@ -196,6 +204,30 @@ def what_if_held_counted(tally: Mapping[str, Any]) -> list[dict[str, Any]]:
 # The files.
 
 
+def check_sizes(content: Content) -> None:
+    """Raises TooLarge. The JSON files alone: they hold more than the tables, which are their
+    excerpts. About 55 bytes for each pair of a decision and a candidate whose votes it moved."""
+    for name, file in _json_files(content).items():
+        if len(file) > FILE_BYTES_MAX:
+            raise TooLarge(
+                f"{name} would be {len(file) / 2**20:.1f} MiB, and who checks it takes "
+                f"{FILE_BYTES_MAX / 2**20:g} at most"
+            )
+
+
+def _json_files(content: Content) -> dict[str, bytes]:
+    of_this = {"campaign": content.campaign, "number": content.number}
+    changes = what_if_held_counted(content.tally)
+    return {
+        "tally.json": canonical(content.tally),
+        "what_if.json": canonical({"format": "dianzan-what-if-1", **of_this, "changes": changes}),
+        "decisions.json": canonical(
+            {"format": "dianzan-decisions-1", **of_this, "decisions": content.decisions}
+        ),
+        "rules.json": canonical({"format": "dianzan-rules-1", **of_this, **content.rules}),
+    }
+
+
 def make_files(
     content: Content, checkpoints: Mapping[str, Mapping[int, str]], signer: SignerKey
 ) -> Made:
@@ -203,24 +235,16 @@ def make_files(
 
     0.2 s for 750 candidates and a month of hourly checkpoints."""
     tally = content.tally
-    of_this = {"campaign": content.campaign, "number": content.number}
+    json_files = _json_files(content)
     files = {
         "README.txt": _readme(content, str(signer.verifier)).encode(),
-        "tally.json": canonical(tally),
+        "tally.json": json_files["tally.json"],
         "tally.csv": _tally_csv(tally),
         "tally.xlsx": _tally_xlsx(tally),
-        "what_if.json": canonical(
-            {
-                "format": "dianzan-what-if-1",
-                **of_this,
-                "changes": what_if_held_counted(tally),
-            }
-        ),
-        "decisions.json": canonical(
-            {"format": "dianzan-decisions-1", **of_this, "decisions": content.decisions}
-        ),
+        "what_if.json": json_files["what_if.json"],
+        "decisions.json": json_files["decisions.json"],
         "decisions.csv": _decisions_csv(content.decisions),
-        "rules.json": canonical({"format": "dianzan-rules-1", **of_this, **content.rules}),
+        "rules.json": json_files["rules.json"],
         **{f"{log}.checkpoint": note.encode() for log, note in sorted(content.notes.items())},
         **{
             f"checkpoints/{log}/{size:012}.checkpoint": note.encode()
@@ -232,14 +256,15 @@ def make_files(
     manifest = canonical(
         {
             "format": "dianzan-publication-1",
-            **of_this,
+            "campaign": content.campaign,
+            "number": content.number,
             "kind": content.kind,
             "as_of": tally["as_of"],
             "previous": content.previous,
             "files": {name: _listed(file) for name, file in files.items()},
         }
     )
-    subject = f"publications/{content.campaign}"
+    subject = f"publications/{content.campaign}/manifest"
     return Made(
         {
             **files,
@@ -274,7 +299,8 @@ def make_log_manifest(
 
 
 def sign_manifest(signer: SignerKey, subject: str, number: int, manifest: bytes) -> bytes:
-    """Like a checkpoint: what it is of, its number, the hash. One number has one manifest."""
+    """Like a checkpoint: what it is of, its number, the hash. One number has one manifest. No log
+    is called as a manifest is: the subject has a part more than a log's origin."""
     digest = base64.b64encode(sha256(manifest).digest()).decode()
     return signer.sign(f"{signer.name}/{subject}\n{number}\n{digest}\n").encode()
 

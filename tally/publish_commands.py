@@ -49,7 +49,8 @@ def publish(
 ) -> None:
     """Without options, run the publisher until SIGTERM or Ctrl-C: votes become leaves of the log,
     logs are signed, campaigns sealed when they close, publications made daily at the campaign's
-    hour and when two persons agreed on the final one; news and alerts are sent.
+    hour (where the public sees counts while it is open) and when two persons agreed on the final
+    one; news and alerts are sent.
 
     `--campaign ID --now --out FOLDER` publishes by hand all that was acknowledged before it began,
     beside a running publisher or without one, and writes the folder: tally.json, .csv and .xlsx,
@@ -60,8 +61,9 @@ def publish(
     its log.
 
     Makes the signing key where there is none: secrets/log.json in the data folder, or
-    DIANZAN_LOG_KEYS_FILE; keep a copy. Needs DIANZAN_VALKEY_URL and DIANZAN_POSTGRES_DSN, or a
-    running `dianzan up` on the same data folder.
+    DIANZAN_LOG_KEYS_FILE; keep a copy. What was signed last is in last-signed.json in the data
+    folder: nothing is signed for a database that was put back to an older copy. Needs
+    DIANZAN_VALKEY_URL and DIANZAN_POSTGRES_DSN, or a running `dianzan up` on the same data folder.
     """
     if campaign is None and out is None and number is None and not now and not with_log:
         # The other commands need none of these.
@@ -108,7 +110,8 @@ def _write(
     campaign_id: str, number: int | None, out: Path, *, with_log: bool, as_json: bool
 ) -> None:
     """What `publish` does by hand."""
-    from tally.log_keys import LogKeys, LogKeysError
+    from tally.closing import ClosingError
+    from tally.log_keys import LogKeysError
     from tally.log_store import LogConflict
     from tally.publication import PublicationError
     from tally.publication_files import FolderInUse, check_free
@@ -118,11 +121,10 @@ def _write(
     try:
         # Before anything is published that then could not be written.
         check_free(out.absolute())
-        keys = LogKeys.load_or_make(settings.log_keys_path)
-        published = answer_to(_publish(settings, keys, campaign_id, number, out, with_log))
+        published, key = answer_to(_publish(settings, campaign_id, number, out, with_log))
     except (FolderInUse, LogKeysError) as why:
         fail(str(why))
-    except (PublicationError, TallyError, LogConflict) as why:
+    except (PublicationError, TallyError, LogConflict, ClosingError) as why:
         typer.echo(f"dianzan: {why}", err=True)
         raise typer.Exit(1) from None
     content, tally = published.content, published.content.tally
@@ -135,19 +137,15 @@ def _write(
         "folder": str(out.absolute()),
         "log": with_log,
         "manifest_sha256": published.made.manifest_hash.hex(),
-        "key": str(keys.signer.verifier),
+        "key": key,
     }
     typer.echo(json.dumps(told, ensure_ascii=False) if as_json else _for_eyes(told))
 
 
 async def _publish(
-    settings: Settings,
-    keys: Any,
-    campaign_id: str,
-    number: int | None,
-    out: Path,
-    with_log: bool,
-) -> "Published":
+    settings: Settings, campaign_id: str, number: int | None, out: Path, with_log: bool
+) -> tuple["Published", str]:
+    """What was published, and the verifier key of it."""
     from tally.publication import (
         Asked,
         Kind,
@@ -164,9 +162,11 @@ async def _publish(
     connection = await asyncpg.connect(dsn)
     try:
         from tally.closing import flushed_closings, keep_closings
+        from tally.integrator import load_or_make_keys
         from tally.patience import connect_valkey
         from tally.tallies import read_campaign
 
+        keys = await load_or_make_keys(connection, settings)
         campaign = await read_campaign(connection, campaign_id)
         if number is not None:
             published = await read_published(connection, campaign.number, number)
@@ -189,7 +189,7 @@ async def _publish(
         await write_folder(connection, keys, published, out, with_log=with_log)
     finally:
         await connection.close()
-    return published
+    return published, str(keys.signer.verifier)
 
 
 def _login() -> str:

@@ -8,12 +8,18 @@ Its background lives are one table, see `_LIVES`:
     closings        what has closed gets its `close` entries, and is sealed
     publications    what a crash left, what two persons agreed on, what the hour wants
     outbox          news goes to whom it is for
+    housekeeping    lets go of news that was sent long ago
     alerts          looks for what somebody should know
     reconciliation  holds the hot state against Postgres
 
+Where the public may not see the counts yet (`after-close`, `staff`), the hour wants none before the
+close: nothing with counts in it leaves the house by itself. The logs' checkpoints go on.
+
 One per installation, by an advisory lock; a second one stands by. It may die between any two lines:
 leaves are whole in Postgres or not there, publications go on from the step that they had reached,
-news comes again under its id. Where a server is away it waits, each life for itself.
+news comes again under its id. Where a server is away it waits, each life for itself. A campaign
+that is at odds with itself costs the others nothing, but for the log, which is one transaction over
+all of them (integrator.py).
 """
 
 import asyncio
@@ -45,7 +51,7 @@ from tally.integrator import integrate, sign_grown
 from tally.lives import Life, OnePerInstallation
 from tally.log_keys import LogKeys
 from tally.log_store import LogConflict
-from tally.outbox import Addressee, Letter, PostOffice
+from tally.outbox import Addressee, Letter, PostOffice, forget_old
 from tally.patience import POSTGRES_AWAY, VALKEY_AWAY, connect_valkey, ended_in_time
 from tally.publication import (
     PUBLISHER,
@@ -62,6 +68,7 @@ from tally.publication import (
 from tally.publication_files import MANIFEST, FolderInUse
 from tally.reconcile import NotComparable, reconcile
 from tally.tallies import TallyError
+from voting.campaign import Campaign, Visibility
 from voting.catalog import load_campaigns, rules_from_json
 from voting.heartbeat import Facts, Heartbeat, Part, beating, instance_name
 from voting.journal import EntryId, JournalError
@@ -75,6 +82,7 @@ CHECKPOINT_EVERY_SECONDS = 10.0
 CLOSE_EVERY_SECONDS = 1.0
 PUBLISH_EVERY_SECONDS = 2.0
 SEND_EVERY_SECONDS = 1.0
+HOUSEKEEPING_EVERY_SECONDS = 3_600.0
 RECONCILE_EVERY_SECONDS = 60.0
 SCHEDULED_EVERY = timedelta(days=1)
 """While a campaign is open, at its `counts_daily_at`."""
@@ -199,6 +207,8 @@ class Publisher(OnePerInstallation):
         """Folders that were there, and what the database says."""
         self._complaints: dict[str, str] = {}
         """What -> why it cannot be done, as it was said last."""
+        self._sums_off: dict[str, int] = {}
+        """Campaign -> sums that differ, as far as it could be compared."""
 
     @property
     def lives(self) -> tuple[Life, ...]:
@@ -255,12 +265,13 @@ class Publisher(OnePerInstallation):
 
     async def sign(self) -> None:
         async with self._complaining("checkpoints"), self._acquire() as connection:
-            self._metrics.checkpoints.inc(await sign_grown(connection, self._keys))
+            signed = await sign_grown(connection, self._keys, guard=self._complaining)
+            self._metrics.checkpoints.inc(signed)
 
     async def close(self) -> None:
         """What has closed gets its entries; once the flusher has passed them, it is sealed."""
         async with self._complaining("closings"), self._acquire() as connection:
-            kept = await keep_closings(connection, self._valkey)
+            kept = await keep_closings(connection, self._valkey, guard=self._complaining)
             for campaign, shard in kept.closed:
                 log.info("campaign-closed", campaign=campaign, shard=shard)
             for campaign, shard in kept.reopened:
@@ -291,7 +302,7 @@ class Publisher(OnePerInstallation):
     async def publish(self) -> None:
         async with self._acquire() as connection:
             async with self._complaining("unfinished publications"):
-                for published in await resume(connection, self._keys):
+                for published in await resume(connection, self._keys, guard=self._complaining):
                     self._published(published)
             for row in await connection.fetch(SQL["list_approved_finals"], AGREED):
                 await self._publish_final(connection, row)
@@ -366,6 +377,10 @@ class Publisher(OnePerInstallation):
         for outcome in ("sent", "failed", "given_up"):
             self._metrics.letters.labels(outcome).inc(getattr(sent, outcome))
 
+    async def tidy(self) -> None:
+        async with self._acquire() as connection:
+            await forget_old(connection)
+
     async def look(self) -> None:
         await self._alerts.look()
 
@@ -374,25 +389,36 @@ class Publisher(OnePerInstallation):
         async with self._acquire() as connection:
             for id_, campaign in (await load_campaigns(connection)).items():
                 try:
-                    found = await reconcile(connection, self._valkey, campaign)
-                    if not found.holds:
-                        # Once more: only what is wrong twice is wrong.
-                        found = await reconcile(connection, self._valkey, campaign)
-                except (NotComparable, JournalError) as why:
+                    off[id_] = await self._count_off(connection, campaign)
+                except NotComparable as why:
                     log.info("not-reconciled", campaign=id_, why=str(why))
-                    return
-                if not found.holds:
-                    off[id_] = len(found.off)
-                    first = found.off[0]
-                    log.error(
-                        "sums-off",
-                        campaign=id_,
-                        sums=len(found.off),
-                        first=f"candidate {first.candidate} {first.kind}: {first.hot} in the hot "
-                        f"state, {first.expected} expected",
-                    )
+                    if id_ in self._sums_off:
+                        off[id_] = self._sums_off[id_]
+                except JournalError as why:
+                    # It does not pass: whoever reads the journal next meets it too.
+                    log.error("journal-unreadable", campaign=id_, why=str(why))
+                    off[id_] = 1
+        self._sums_off = off
         self._metrics.off.set(sum(off.values()))
-        self._metrics.reconciliation = ", ".join(sorted(off))
+        if off:
+            self._metrics.reconciliation = ", ".join(sorted(id_ for id_, n in off.items() if n))
+
+    async def _count_off(self, connection: asyncpg.Connection, campaign: Campaign) -> int:
+        """How many of a campaign's sums differ."""
+        found = await reconcile(connection, self._valkey, campaign)
+        if not found.holds:
+            # Once more: only what is wrong twice is wrong.
+            found = await reconcile(connection, self._valkey, campaign)
+        if not found.holds:
+            first = found.off[0]
+            log.error(
+                "sums-off",
+                campaign=campaign.id,
+                sums=len(found.off),
+                first=f"candidate {first.candidate} {first.kind}: {first.hot} in the hot "
+                f"state, {first.expected} expected",
+            )
+        return len(found.off)
 
     @contextlib.asynccontextmanager
     async def _complaining(self, what: str) -> AsyncIterator[None]:
@@ -443,6 +469,7 @@ _LIVES = (
     Life("closings", Publisher.close, CLOSE_EVERY_SECONDS, _SERVERS_AWAY),
     Life("publications", Publisher.publish, PUBLISH_EVERY_SECONDS, POSTGRES_AWAY),
     Life("outbox", Publisher.send, SEND_EVERY_SECONDS, POSTGRES_AWAY),
+    Life("housekeeping", Publisher.tidy, HOUSEKEEPING_EVERY_SECONDS, POSTGRES_AWAY),
     Life("alerts", Publisher.look, ALERTS_EVERY_SECONDS, _SERVERS_AWAY),
     Life("reconciliation", Publisher.reconcile, RECONCILE_EVERY_SECONDS, _SERVERS_AWAY),
 )
@@ -470,11 +497,14 @@ def last_due(at: time_of_day, zone: ZoneInfo, now: datetime) -> datetime:
 
 def scheduled_is_due(campaign: Any) -> bool:
     """Whether an open campaign (a row of list_for_publishing) waits for its publication of the
-    day. One that was missed is made up for, once; none for a time before it was imported."""
+    day. One that was missed is made up for, once; none for a time before it was imported, and none
+    at all where its counts are not for the public before the close."""
     now = campaign["now"]
     if not campaign["opens_at"] <= now < campaign["closes_at"]:
         return False
     rules = rules_from_json(campaign["rules"])
+    if rules.counts in (Visibility.AFTER_CLOSE, Visibility.STAFF):
+        return False
     due = last_due(rules.counts_daily_at, ZoneInfo(campaign["time_zone"]), now)
     since = max(campaign["opens_at"], campaign["imported_at"])
     made = campaign["scheduled_at"]
@@ -503,7 +533,7 @@ async def run_publisher(
     metrics = PublisherMetrics(registry or CollectorRegistry())
     publisher = Publisher(
         settings,
-        LogKeys.load_or_make(settings.log_keys_path),
+        LogKeys.load_or_make(settings.log_keys_path, settings.last_signed_path),
         postgres_dsn=dsn,
         valkey_url=settings.valkey_url.get_secret_value(),
         stop=stop,

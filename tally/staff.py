@@ -128,6 +128,11 @@ async def get(connection: asyncpg.Connection, number: int) -> Account | None:
     return Account(*row) if row else None
 
 
+async def hold(connection: asyncpg.Connection, number: int) -> Account:
+    """Somebody who is there, as they are, and stay to the end of the transaction."""
+    return Account(*await connection.fetchrow(SQL["hold_staff"], number))
+
+
 async def list_accounts(connection: asyncpg.Connection) -> Sequence[Any]:
     """Everybody, for a table: no hash and no secret."""
     rows: Sequence[Any] = await connection.fetch(SQL["list_staff"])

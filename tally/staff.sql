@@ -14,6 +14,11 @@ SELECT number, name, shown_as, role, password_hash, totp_secret, totp_step, oidc
     locked_until > now() AS locked, locked_until, disabled_at
 FROM staff WHERE number = $1;
 
+-- name: hold_staff
+SELECT number, name, shown_as, role, password_hash, totp_secret, totp_step, oidc_subject, failures,
+    locked_until > now() AS locked, locked_until, disabled_at
+FROM staff WHERE number = $1 FOR UPDATE;
+
 -- name: find_staff_by_subject
 SELECT number, name, shown_as, role, password_hash, totp_secret, totp_step, oidc_subject, failures,
     locked_until > now() AS locked, locked_until, disabled_at

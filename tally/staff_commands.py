@@ -265,9 +265,9 @@ def _print_link(settings: Settings, account: Account) -> None:
     if base is None and settings.console_port:
         base = f"http://127.0.0.1:{settings.console_port}"
     typer.echo(f"{base or ''}/set-up?token={token}")
+    where = "open this link" if base else "open it behind the console's address"
     typer.echo(
-        "next: open this link (good once, for 24 hours), choose a password and enrol an "
-        "authenticator" + ("" if base else "; it begins with the console's address"),
+        f"next: {where} (good once, for 24 hours), choose a password and enrol an authenticator",
         err=True,
     )
 

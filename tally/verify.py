@@ -243,11 +243,12 @@ class Folder:
     def __init__(self, root: Path) -> None:
         self.root = root
         try:
+            if not os.path.lexists(root / _MANIFEST):
+                # At once: whoever mistook a folder does not wait until all of it was walked.
+                raise NoPublication(f"{root} is no published folder: it has no {_MANIFEST}")
             self.files, self.folders = self._walk()
         except OSError as why:
             raise NoPublication(f"{root} cannot be read: {why.strerror}") from None
-        if not self.files & {_MANIFEST, _SIGNATURE, "tally.json"}:
-            raise NoPublication(f"{root} is no published folder: it has no {_MANIFEST}")
 
     def _walk(self) -> tuple[set[str], set[str]]:
         """All names in it: of ordinary files, and of everything else."""
@@ -358,7 +359,7 @@ def check_signature(known: Known) -> None:
         known.key = _key_of_folder(known.folder)
     manifest = known.folder.read(_MANIFEST)
     campaign, number = known.manifest["campaign"], known.manifest["number"]
-    _check_signed(known, _SIGNATURE, f"publications/{campaign}", number, manifest)
+    _check_signed(known, _SIGNATURE, f"publications/{campaign}/manifest", number, manifest)
     own = _key_of_folder(known.folder)
     if own != known.key:
         raise Failed(f"{_KEY} holds another key than the one that signed")

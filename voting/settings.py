@@ -235,6 +235,11 @@ class Settings(BaseSettings):
         return self.log_keys_file or self.data_dir / "secrets" / "log.json"
 
     @property
+    def last_signed_path(self) -> Path:
+        """What those keys signed last."""
+        return self.data_dir / "last-signed.json"
+
+    @property
     def console_key_path(self) -> Path:
         return self.console_key_file or self.data_dir / "secrets" / "console.json"
 

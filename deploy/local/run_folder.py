@@ -3,6 +3,7 @@
     up.lock          held (flock) by the one `dianzan up` of this folder; holds its pid
     processes.json   name -> pid, create_time and stop signal of each child
     servers.json     addresses of the embedded servers, for other commands
+    console.json     the port of the console, for links to it
 
 The lock is the truth, and the kernel drops it with its holder. The notes outlive a kill -9: from
 them the next `up` knows the orphans, each told from a later owner of its pid by its create_time.
@@ -25,6 +26,7 @@ from deploy.local.servers import EmbeddedServer, answers, private_folder
 _LOCK = "up.lock"
 _PROCESSES = "processes.json"
 _SERVERS = "servers.json"
+_CONSOLE = "console.json"
 
 
 class AlreadyUp(Exception):
@@ -83,6 +85,10 @@ class RunFolder:
     def forget_servers(self) -> None:
         (self._folder / _SERVERS).unlink(missing_ok=True)
 
+    def note_console(self, port: int) -> None:
+        """Let other commands make links to it."""
+        self._write(_CONSOLE, {"port": port})
+
     def orphans(self) -> list[Orphan]:
         """Those of the last run's children that still live."""
         found = []
@@ -136,6 +142,12 @@ def addresses_of_running_servers(data_dir: Path, patience_seconds: float = 10) -
         if len(found) == len(noted) or time.monotonic() > deadline or not _is_up(data_dir):
             return found
         time.sleep(0.05)
+
+
+def port_of_running_console(data_dir: Path) -> int | None:
+    """Where the console of the `up` on this folder listens; None where none runs."""
+    port = _read(data_dir / "run" / _CONSOLE).get("port")
+    return port if isinstance(port, int) and _is_up(data_dir) else None
 
 
 def _is_up(data_dir: Path) -> bool:

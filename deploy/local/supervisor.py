@@ -92,6 +92,7 @@ async def _start(
     [console_listener] = opened.enter_context(
         listening(settings.console_host, settings.console_port, 1, part="console")
     )
+    run.note_console(console_listener.getsockname()[1])
     admin_url = await opened.enter_async_context(_admin(settings, lambda: children))
     lifeline_fd = opened.enter_context(_lifeline())
     keys_were_there = settings.keys_path.exists()

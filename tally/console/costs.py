@@ -38,7 +38,7 @@ _ROUNDS = 9
 _CAMPAIGN = """
 INSERT INTO campaigns (number, id, title, time_zone, opens_at, closes_at, rules, limits, origins,
                        channels)
-SELECT coalesce(max(number), 0) + 1, $1, '第五届最美科技工作者网络点赞', 'Asia/Shanghai',
+SELECT coalesce(max(number), 0) + 1, $1, '“科技之光”网络点赞（测量）', 'Asia/Shanghai',
        date_trunc('minute', now()) - make_interval(days => $2),
        date_trunc('minute', now()) + interval '1 day', '{}', '{}', '{}', '{}'
 FROM campaigns RETURNING number

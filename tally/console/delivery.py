@@ -15,7 +15,7 @@ from fastapi.responses import Response
 from tally import audit, outbox, proposals
 from tally.console import pages
 from tally.console.office import SQL as OFFICE_SQL
-from tally.console.office import archive_answer, find_publication
+from tally.console.office import archive_answer, archive_name, find_publication
 from tally.console.pages import N_
 from tally.console.parts import (
     Admin,
@@ -190,6 +190,7 @@ async def _publications_page(
         )
     older = len(rows) > PUBLICATIONS_A_PAGE
     rows = rows[:PUBLICATIONS_A_PAGE]
+    shown = rows[0] if rows else {"number": 1, "kind": "close"}
     return pages.render(
         request,
         "publications.html",
@@ -200,6 +201,7 @@ async def _publications_page(
         zone=ZoneInfo(of["time_zone"]),
         publications=rows,
         kinds=KINDS,
+        archive=archive_name(of["id"], shown["number"], shown["kind"]),
         older=rows[-1]["number"] if older else None,
         newest=before is not None,
         may_propose=staff.role in (Role.REVIEWER, Role.ADMIN),
@@ -450,9 +452,14 @@ async def send_letter_again(request: Request, staff: Admin, letter: str) -> Resp
                 subject=f"letter {id_}",
                 details={"about": about},
             )
+        switched_off = about is None and await connection.fetchval(SQL["waits_for_switch"], id_)
     if about is None:
         _ = pages.translator_of(request)
-        return problem(request, 409, why=_("This is no dead letter, or not any more."))
+        if switched_off:
+            why = _("Its destination is switched off: it can go again when that is on.")
+        else:
+            why = _("This is no dead letter, or not any more.")
+        return problem(request, 409, why=why)
     return pages.back("/outbox?state=waiting", said="letter-again")
 
 

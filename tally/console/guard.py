@@ -128,7 +128,10 @@ class Guard:
             scheme = said if said in ("http", "https") else scheme
         origin = self._origin or f"{scheme}://{headers.get('host', '')}".lower()
         https = origin.startswith("https://")
-        return Seen(address, https, origin, https or _is_loopback(origin))
+        # A proxy that passes on its own name for us (nginx' habit) makes everybody look like this
+        # machine's: a browser's Origin says where it really is.
+        here = _is_loopback(origin) and _is_loopback(headers.get("origin", origin))
+        return Seen(address, https, origin, https or here)
 
     async def _refuse(self, status: int, scope: Scope, receive: Receive, send: Send) -> None:
         from tally.console.problems import problem  # it renders pages, which know of us

@@ -16,6 +16,7 @@ from tally.console.flags import campaign_asked, newest_campaign, page_of
 from tally.console.pages import N_
 from tally.console.parts import Admin, Answering, Staff, console_of, limiter
 from tally.objections import Clerk, Refused
+from tally.written import UNSEEN, unseen_in
 
 router = APIRouter()
 
@@ -26,10 +27,19 @@ REFUSALS = {
     Refused.NO_NAME: N_("Say who objects, as they name themselves."),
     Refused.NO_TEXT: N_("There is no text."),
     Refused.TOO_LONG: N_("The text is too long."),
+    Refused.UNSEEN: UNSEEN,
     Refused.UNKNOWN_CANDIDATE: N_("This campaign has no such candidate."),
     Refused.UNKNOWN_FLAG: N_("This campaign has no such case."),
     Refused.TOO_MANY: N_("This campaign has too many objections already."),
 }
+
+
+def _told(request: Request, refused: Refused | None, *typed: str) -> str | None:
+    """Why what was typed was refused, in the reader's language."""
+    if refused is None:
+        return None
+    which = next(filter(None, map(unseen_in, map(str.split, typed))), "")
+    return pages.translator_of(request)(REFUSALS[refused], which=which)
 
 
 @router.get("/objections")

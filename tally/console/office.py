@@ -8,7 +8,8 @@ only its own, is at /office/v1/openapi.json; for people at /office/v1/.
 
 Routes are limited by key. Keys that are made up or revoked are answered 401 WRONG_KEYS_PER_MINUTE
 times for an address, then 429 without being looked at; keys that were good before are looked at all
-the same, so that one forgotten program does not lock out its neighbours.
+the same, so that one forgotten program does not lock out its neighbours. What a key lacks the scope
+for is counted by key too, before its route is.
 """
 
 import asyncio
@@ -37,7 +38,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from tally import objections
 from tally.console import pages
 from tally.console.guard import OFFICE_API
-from tally.console.limits import address_key
+from tally.console.limits import InMemory, address_key
 from tally.console.pages import N_
 from tally.console.parts import console_of, limiter
 from tally.console.problems import problem
@@ -54,6 +55,7 @@ FILES_LIMIT = "120/minute"
 WRITE_LIMIT = "30/minute"
 PUBLIC_LIMIT = "60/minute"
 WRONG_KEYS_PER_MINUTE = 30
+NO_SCOPE_LIMIT = "60/minute"
 LISTED_MAX = 100
 ARCHIVE_PIECE_BYTES = 2**20
 UNPACKED_ARCHIVE_BYTES_MAX = 64 * 2**20
@@ -124,6 +126,7 @@ _wrong_keys = FixedWindowRateLimiter(MemoryStorage())
 _WRONG_KEYS = RateLimitItemPerMinute(WRONG_KEYS_PER_MINUTE)
 _good_before: set[bytes] = set()
 """SHA-256 of keys that were good when they were last shown here."""
+_without_scope = InMemory(NO_SCOPE_LIMIT)
 _bearer = HTTPBearer(auto_error=False, description="A key of the office API: dzk_...")
 
 
@@ -153,6 +156,8 @@ async def _key_of(request: Request, _: Annotated[object, Depends(_bearer)] = Non
 def _with_scope(scope: Scope) -> Any:
     async def with_scope(key: Annotated[OfficeKey, Depends(_key_of)]) -> OfficeKey:
         if scope not in key.scopes:
+            if not _without_scope.admits(key.id):
+                raise OfficeProblem(429, "too often asked for what this key has no scope for")
             raise OfficeProblem(403, f"this key has no scope {scope.value}")
         return key
 
@@ -368,11 +373,14 @@ def _answer(request: Request, body: BaseModel, *, cache: str = _CACHE) -> Respon
 
 
 def _has(request: Request, etag: str) -> bool:
-    """Whether the asker's copy is this one (weak comparison, RFC 9110)."""
+    """Whether the asker's copy is this one (weak comparison, RFC 9110), of what there is."""
     said = request.headers.get("if-none-match", "")
-    return said.strip() == "*" or etag in [
-        one.strip().removeprefix("W/") for one in said.split(",")
-    ]
+    return said.strip() == "*" or _names(request, etag)
+
+
+def _names(request: Request, etag: str) -> bool:
+    said = request.headers.get("if-none-match", "")
+    return etag in [one.strip().removeprefix("W/") for one in said.split(",")]
 
 
 # Routes.
@@ -516,14 +524,19 @@ async def get_archive(
     return archive_answer(request, of, row)
 
 
+def archive_name(campaign: str, number: int, kind: str) -> str:
+    """What its download is called, without the end."""
+    return f"{campaign}-{number:04}-{kind}"
+
+
 def archive_answer(request: Request, campaign: asyncpg.Record, row: asyncpg.Record) -> Response:
     """The archive as a download. Its bytes never change: the manifest's hash is its ETag."""
     etag = f'"{bytes(row["manifest_hash"]).hex()}"'
-    name = f"{campaign['id']}-{row['number']:04}-{row['kind']}.zip"
+    name = archive_name(campaign["id"], row["number"], row["kind"])
     headers = {
         "ETag": etag,
         "Cache-Control": _CACHE,
-        "Content-Disposition": f'attachment; filename="{name}"',
+        "Content-Disposition": f'attachment; filename="{name}.zip"',
     }
     if _has(request, etag):
         return Response(status_code=304, headers=headers)
@@ -593,13 +606,16 @@ async def get_publication_file(
     pinned = bytes(row["manifest_hash"]) + name.encode(errors="replace")
     etag = f'"{hashlib.sha256(pinned).hexdigest()[:32]}"'
     headers = {"ETag": etag, "Cache-Control": _CACHE}
-    if _has(request, etag):
+    # Who names the tag had the file; who says "*" may not know that there is none.
+    if _names(request, etag):
         return Response(status_code=304, headers=headers)
     async with _unpacking:
         archive = await _archive(request, of["number"], row)
         content = await asyncio.to_thread(_read_file, archive, name)
     if content is None:
         raise OfficeProblem(404, "this publication has no file of this name")
+    if _has(request, etag):
+        return Response(status_code=304, headers=headers)
     last = name.rpartition("/")[2]
     headers["Content-Disposition"] = f'attachment; filename="{last}"'
     media = _MEDIA_TYPES.get(last.rpartition(".")[2], "application/octet-stream")
@@ -791,6 +807,7 @@ _REFUSED = {
     objections.Refused.NO_NAME: (422, "received_from is empty"),
     objections.Refused.NO_TEXT: (422, "text is empty"),
     objections.Refused.TOO_LONG: (422, "received_from or text is too long"),
+    objections.Refused.UNSEEN: (422, "received_from or text holds a character that is not seen"),
     objections.Refused.UNKNOWN_CANDIDATE: (422, "the campaign has no such candidate"),
     objections.Refused.TOO_MANY: (409, "the campaign has as many objections as it can take"),
 }

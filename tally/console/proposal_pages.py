@@ -1,7 +1,7 @@
 """Proposals: what waits for a second person, and settling it."""
 
-import json
 import re
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Form, HTTPException, Path, Query, Request
@@ -33,6 +33,7 @@ STATES = {
 KIND_NAMES = {
     "decide": N_("Decision on votes"),
     "change": N_("Change of a campaign"),
+    "import": N_("Import"),
     "publish": N_("Publication"),
 }
 REFUSALS = {
@@ -130,7 +131,7 @@ async def _proposal_page(
         grew=now is not None and bool(proposal.ground) and now != proposal.ground,
         shown="" if now is None else _shown(proposal, now, moves),
         impossible=impossible,
-        details=_details(proposal),
+        would="" if now is None else describe(_as_it_is(proposal, now), _),
         answer=_answer(proposal, _),
         refused=refused,
         changed=changed,
@@ -157,15 +158,9 @@ def _answer(proposal: Proposal, _: Translate) -> str:
     return _("Decision {numbers}: {n} votes moved.", numbers=decided[1], n=f"{int(decided[2]):,}")
 
 
-def _details(proposal: Proposal) -> list[tuple[str, str]]:
-    """The content of kinds that have no page of their own, by name."""
-    if proposal.kind == "decide":
-        return []
-    return [
-        (name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-        for name, value in proposal.content.items()
-        if name not in ("reason", "ground")
-    ]
+def _as_it_is(proposal: Proposal, now: Content) -> Proposal:
+    """With what it would do now in the place of what it would have done then."""
+    return replace(proposal, content={**proposal.content, "ground": now})
 
 
 @router.post("/proposals/{number}/approve")

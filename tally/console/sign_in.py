@@ -97,21 +97,25 @@ async def post_code(request: Request, code: Text = "", back: Text = "/") -> Resp
     account = await _half_signed_in(request)
     if session is None or account is None or account.totp_secret is None:
         return _from_the_start(back)
-    secret = console.seal.open(account.totp_secret, _totp_use(account))
-    step = credentials.matching_step(secret, code, time.time())
-    async with console.pool.acquire() as connection:
-        if not _may_try(request, account) or (
-            step is None or not await staff.use_step(connection, account, step)
+    async with console.pool.acquire() as connection, connection.transaction():
+        # Held to the end: of many codes that come at once each finds what came of the one before.
+        account = await staff.hold(connection, account.number)
+        if account.totp_secret is None:
+            return _from_the_start(back)  # reset just now
+        secret = console.seal.open(account.totp_secret, _totp_use(account))
+        step = credentials.matching_step(secret, code, time.time())
+        if (
+            step is not None
+            and _may_try(request, account)
+            and await staff.use_step(connection, account, step)
         ):
-            await staff.note_failure(connection, account)
-            account = await staff.get(connection, account.number)
-            if account is None or account.locked:
-                await connection.execute(sessions.SQL["end_session"], session.id)
-                return _from_the_start(back)
-            return pages.render(
-                request, "sign_in_code.html", status=403, back=back, error=WRONG_CODE
-            )
-        return await _signed_in(request, connection, account, back, session=session)
+            return await _signed_in(request, connection, account, back, session=session)
+        await staff.note_failure(connection, account)
+        account = await staff.hold(connection, account.number)
+        if account.locked:
+            await connection.execute(sessions.SQL["end_session"], session.id)
+            return _from_the_start(back)
+        return pages.render(request, "sign_in_code.html", status=403, back=back, error=WRONG_CODE)
 
 
 @router.get("/sign-in/enrol")

@@ -99,6 +99,9 @@ CREATE TABLE audit_log (
     previous bytea NOT NULL CHECK (length(previous) = 32),
     hash bytea NOT NULL CHECK (length(hash) = 32)
 );
+-- Who had whose account in hand (proposals.sql).
+CREATE INDEX audit_log_accounts ON audit_log (subject)
+    WHERE action IN ('staff.add', 'staff.reset', 'staff.enable', 'staff.role');
 CREATE TRIGGER audit_log_only_grows BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_log
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 

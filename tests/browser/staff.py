@@ -47,6 +47,11 @@ class StaffMember:
         place = within or self.page.locator("main")
         await place.get_by_role("button", name=_(text), exact=exact).click()
 
+    async def fill(self, **fields: str) -> None:
+        """Fields of the page's form, by the names that the form sends."""
+        for name, text in fields.items():
+            await self.page.locator(f"main [name={name}]:not([type=hidden])").fill(text)
+
     async def follow(self, text: str, *, exact: bool = True) -> None:
         """A link of the page, by its English name."""
         main = self.page.locator("main")
@@ -58,8 +63,7 @@ class StaffMember:
     async def set_up(self, link: str) -> None:
         """Use the one-time link: choose a password, enrol an authenticator; in they are."""
         await self.page.goto(link)
-        await self.page.get_by_label(_("New password")).fill(PASSWORD)
-        await self.page.get_by_label(_("Once more")).fill(PASSWORD)
+        await self.fill(password=PASSWORD, again=PASSWORD)
         await self.press("Go on")
         secret = await self.page.locator(".secret").inner_text()
         self.authenticator = pyotp.TOTP(secret.replace(" ", ""))
@@ -75,16 +79,15 @@ class StaffMember:
 
     async def enter_password(self, password: str = PASSWORD) -> None:
         await self.go("/sign-in")
-        await self.page.get_by_label(_("Name")).fill(self.name)
-        await self.page.get_by_label(_("Password")).fill(password)
+        await self.fill(name=self.name, password=password)
         await self.press("Go on")
 
     async def enter_code(self, button: str, code: str) -> None:
-        await self.page.get_by_label(_("The six digits that it shows now")).fill(code)
+        await self.fill(code=code)
         await self.press(button)
 
     async def give_reason(self, reason: str) -> None:
-        await self.page.get_by_label(_("Reason")).fill(reason)
+        await self.fill(reason=reason)
 
     async def agree(self, proposal: str) -> None:
         """As the second person, to the proposal at this address."""

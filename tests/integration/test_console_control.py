@@ -438,6 +438,9 @@ async def test_over_an_open_campaign_an_import_is_proposed_with_what_it_changes(
     said = proposals.KINDS["import"].describe(proposal.content, lambda text: text)
     assert said.startswith("stars: Import · ")
     assert "Candidate withdrawn × 1" in said
+    told = await proposals.look_now(postgres, proposal)
+    assert told["candidate c001"] == f"candidate-corrected: {people(1)[0]['姓名']} → 改名 (name)"
+    assert told["candidate c002"].startswith("candidate-withdrawn: ")
     other = await console.add_staff("admin")
     shown = proposals.seen(await proposals.look_now(postgres, proposal))
     answer = await proposals.approve(postgres, proposal.number, by=other.number, shown=shown)
@@ -452,6 +455,25 @@ async def test_over_an_open_campaign_an_import_is_proposed_with_what_it_changes(
     }
     photo = await postgres.fetchval("SELECT photo FROM candidates WHERE id = 'c005'")
     assert photo == await postgres.fetchval("SELECT id FROM photos")
+
+
+async def test_rules_that_an_import_changes_are_shown_to_whoever_is_to_agree(
+    console,  # noqa: F811
+    postgres,
+):
+    async with console.client_as("admin") as client, console.client_as("admin") as other:
+        path, _ = await upload(client, ("stars.zip", folder(manifest=OPEN)))
+        await client.post(path, {"step": "import", "reason": "首次导入"})
+        manifest = OPEN.replace(
+            "likes_per_candidate_per_day = 1", "likes_per_candidate_per_day = 9"
+        )
+        assert manifest != OPEN
+        path, _ = await upload(client, ("again.zip", folder(manifest=manifest)))
+        done = await client.post(path, {"step": "import", "reason": "更新名单"})
+        assert done.headers["Location"] == "/control/stars?said=change-proposed"
+        for page in ("/proposals", "/proposals/1"):
+            text = await (await other.get(page)).text()
+            assert "每位候选人每天次数: 1 → 9" in unescape(text), page
 
 
 async def test_an_import_that_was_compared_with_another_state_is_not_agreed_to(

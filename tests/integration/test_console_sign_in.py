@@ -12,7 +12,7 @@ import pytest
 
 from tally import audit, credentials
 from tally import staff as accounts
-from tally.console import sessions
+from tally.console import sessions, sign_in
 from tally.console.limits import InMemory
 from tests.conftest import wait_until_async
 from tests.console import PASSWORD, console, running_console  # noqa: F401  # fixtures
@@ -115,6 +115,18 @@ async def test_over_plain_http_nobody_signs_in_but_on_this_machine(console):  # 
         assert "Set-Cookie" not in answer.headers
     async with console.client(Host="console.example.cn", **{"X-Forwarded-Proto": "https"}) as liar:
         assert (await person.enter_password(liar)).status == 403, "only a trusted proxy is believed"
+
+
+@pytest.mark.parametrize("where", ["https://console.example.cn", "http://console.example.cn"])
+async def test_a_proxy_that_says_it_is_this_machine_lets_nobody_in(console, where):  # noqa: F811
+    """nginx with nothing but a proxy_pass: its Host is ours, its browsers' Origin is not."""
+    person = await console.add_person()
+    async with console.client(Origin=where) as client:
+        answer = await person.enter_password(client)
+        assert answer.status == 403
+        assert cookie_of(client) is None
+    async with console.client(Origin=console.url) as client:
+        assert (await person.enter_password(client)).status == 303
 
 
 async def test_behind_a_trusted_proxy_the_client_and_its_scheme_are_what_it_says(
@@ -376,6 +388,32 @@ async def test_wrong_codes_lock_and_end_the_half_session(console):  # noqa: F811
         # ... and the right password does not make the guesses free again.
         assert (await person.enter_password(client)).status == 403
     assert await failures(console, person) == 5
+
+
+async def test_a_code_is_not_taken_that_was_on_its_way_when_the_account_was_locked(
+    console,  # noqa: F811
+    monkeypatch,
+):
+    """Else whoever sends hundreds of codes at once has hundreds of tries, not five."""
+    person = await console.add_person()
+    on_its_way, locked = asyncio.Event(), asyncio.Event()
+    half_signed_in = sign_in._half_signed_in
+
+    async def and_then_wait(request):
+        account = await half_signed_in(request)
+        on_its_way.set()
+        await locked.wait()
+        return account
+
+    async with console.client() as client:
+        await person.enter_password(client)
+        monkeypatch.setattr(sign_in, "_half_signed_in", and_then_wait)
+        answering = asyncio.create_task(client.post("/sign-in/code", {"code": person.code()}))
+        await on_its_way.wait()
+        await lock(console, person)
+        locked.set()
+        assert (await answering).headers["Location"] == "/sign-in"
+        assert (await client.get("/account")).status == 303
 
 
 async def test_a_half_session_does_not_wait_for_ever(console):  # noqa: F811

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
@@ -19,9 +20,11 @@ from tally.destinations import add_destination, check_destination
 from tally.flusher import Flusher, FlusherMetrics
 from tally.holds import Action, Case, decide
 from tally.integrator import integrate
+from tally.last_signed import LastSigned
 from tally.log_keys import LogKeys, LogKeysError
 from tally.publication import Asked, Kind, publish
 from tally.publisher import last_due, run_publisher, scheduled_is_due
+from tally.reconcile import NotComparable
 from tally.sealing import Seal
 from tally.verify import verify
 from tests.campaigns import add_campaign
@@ -31,7 +34,7 @@ from tests.journal_builder import make_vote
 from tests.logged import KEYS
 from tests.receivers import receiver
 from tests.staff_members import add_person
-from voting.journal import tally_key
+from voting.journal import journal_key, tally_key
 from voting.settings import load_settings
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
@@ -415,6 +418,10 @@ def test_it_is_due_each_day_at_the_campaigns_hour_in_its_zone(now, due):
         ({"opens_at": datetime(2026, 7, 6, tzinfo=SHANGHAI)}, False),
         ({"closes_at": datetime(2026, 7, 5, 18, 30, tzinfo=SHANGHAI)}, False),
         ({"rules": '{"counts_daily_at": "20:00"}'}, True),  # yesterday's
+        ({"rules": '{"counts": "live"}'}, True),
+        ({"rules": '{"counts": "daily"}'}, True),
+        ({"rules": '{"counts": "after-close"}'}, False),
+        ({"rules": '{"counts": "staff"}'}, False),
         (
             {
                 "rules": '{"counts_daily_at": "20:00"}',
@@ -452,6 +459,33 @@ async def test_the_days_publication_is_made_by_the_clock(poll, postgres, start):
     await _look_often(running_)
     assert len(await publications(postgres)) == 1
     await metric_is(running_, "publications_total", 1, kind="scheduled")
+    await running_.end()
+
+
+async def test_counts_that_wait_for_the_close_do_not_go_out_before_it_and_checkpoints_do(
+    poll, postgres, start
+):
+    await poll.add(counted(4))
+    await postgres.execute(
+        "UPDATE campaigns SET rules = $1, opens_at = now() - interval '3 days',"
+        " imported_at = now() - interval '3 days'",
+        json.dumps({"counts": "after-close", "counts_daily_at": "00:00"}),
+    )
+    running_ = start()
+    await log_holds(postgres, 4)
+
+    async def signed():
+        note = await postgres.fetchval("SELECT checkpoint FROM logs WHERE log = 0")
+        return note and note.split("\n")[1] == "4"
+
+    await wait_until_async(signed, what="a checkpoint")
+    await _look_often(running_)
+    assert await publications(postgres) == []
+    # By hand somebody may.
+    await publish(postgres, KEYS, 1, Asked(Kind.PROVISIONAL, "li"))
+    await postgres.execute("INSERT INTO closings VALUES (1, 0, 1, 500, 4, now(), true)")
+    await set_window(postgres, -1)
+    assert (await until_published(postgres, 2))[1][1] == "close"
     await running_.end()
 
 
@@ -627,6 +661,106 @@ async def test_sums_that_differ_are_found_and_told(
         await wait_until_async(lambda: told("spring"), seconds=20, what="it is told")
         await metric_is(running_, "sums_off", 1)
         await running_.end()
+
+
+async def test_one_campaign_that_cannot_be_compared_hides_no_other(
+    edge, postgres, valkey, valkey_url, postgres_dsn, start, monkeypatch
+):
+    await add_campaign(postgres, "autumn")
+    await edge.wait_for_campaign("autumn")
+    assert (await edge.like(await edge.token()))[0] == 201
+    assert (await edge.like(await edge.token("autumn"), campaign="autumn"))[0] == 201
+    whole = publisher.reconcile
+
+    async def not_now(connection, store, campaign):
+        if campaign.id == "autumn":
+            raise NotComparable("behind")
+        return await whole(connection, store, campaign)
+
+    monkeypatch.setattr(publisher, "reconcile", not_now)
+    async with flushing(valkey_url, postgres_dsn):
+        running_ = start()
+        await log_holds(postgres, 1)
+        await valkey.hincrby(tally_key(0, "spring"), "1", 5)
+        await metric_is(running_, "sums_off", 1)
+        await running_.end()
+
+
+async def test_an_entry_that_nobody_can_read_is_told_as_what_it_is(
+    edge, postgres, valkey, valkey_url, postgres_dsn, start, events
+):
+    async with flushing(valkey_url, postgres_dsn):
+        assert (await edge.like(await edge.token()))[0] == 201
+        running_ = start()
+        await log_holds(postgres, 1)
+    # The flusher is away: it is read by whoever compares.
+    last = (await valkey.xrevrange(journal_key(0), count=1))[0][0].decode()
+    epoch, number = map(int, last.split("-"))
+    await valkey.xadd(journal_key(0), {"d": b"\xff damaged"}, id=f"{epoch}-{number + 1}")
+    await metric_is(running_, "sums_off", 1)
+
+    async def told():
+        facts = await postgres.fetchval("SELECT facts FROM parts WHERE name = 'publish'")
+        return facts is not None and json.loads(facts).get("reconciliation_off") == "spring"
+
+    await wait_until_async(told, seconds=20, what="it is told")
+    assert any(event["event"] == "journal-unreadable" for event in events)
+    await running_.end()
+
+
+async def test_what_is_at_odds_with_one_campaign_costs_the_others_nothing(
+    poll, postgres, start, events
+):
+    await add_campaign(postgres, "autumn")
+    await poll.add(counted(3))
+    await integrate(postgres, KEYS)
+    async with publication.publishing(postgres, 1):
+        await publication.begin(postgres, KEYS, 1, Asked(Kind.PROVISIONAL, "li"))
+    async with publication.publishing(postgres, 2):
+        await publication.begin(postgres, KEYS, 2, Asked(Kind.PROVISIONAL, "li"))
+    # Of spring neither the log nor the publication is what was signed.
+    await postgres.execute(
+        "INSERT INTO checkpoints VALUES (1, 0, 3, $1, now(), 'of another tree')", bytes(32)
+    )
+    await postgres.execute(
+        "UPDATE publications SET content = jsonb_set(content, '{tally,logs,votes,size}', '99')"
+        " WHERE campaign = 1"
+    )
+    running_ = start()
+
+    async def others():
+        return await postgres.fetchval(
+            "SELECT manifest_hash IS NOT NULL FROM publications WHERE campaign = 2"
+        ) and await postgres.fetchval(
+            "SELECT checkpoint IS NOT NULL FROM logs WHERE campaign = 2 AND log = 0"
+        )  # fmt: skip
+
+    await wait_until_async(others, what="the other campaign's")
+    said = {event["what"] for event in events if event["event"] == "at-odds"}
+    assert "checkpoint of dianzan-test/spring/votes" in said
+    assert not any("autumn" in what or "campaign 2" in what for what in said)
+    assert not running_.task.done()
+    await running_.end()
+
+
+async def test_a_database_that_was_put_back_is_known_at_the_first_look_and_nothing_is_signed(
+    poll, postgres, start, tmp_path, events
+):
+    await poll.add(counted(3))
+    keys = replace(KEYS, last_signed=tmp_path / "last-signed.json")
+    LastSigned({"dianzan-test/spring/votes": (9, bytes(32))}, {}).save(keys)
+    running_ = start()
+
+    async def said():
+        return [e for e in events if e["event"] == "at-odds" and "spring/votes" in e["what"]]
+
+    (event,) = await wait_until_async(said, what="a word")
+    assert "put back to an older copy" in event["why"]
+    await log_holds(postgres, 3)
+    await _look_often(running_)
+    assert await postgres.fetchval("SELECT checkpoint FROM logs WHERE log = 0") is None
+    assert await postgres.fetchval("SELECT checkpoint FROM logs WHERE log = 1") is not None
+    await running_.end()
 
 
 async def test_a_damaged_key_ends_it_with_a_word(start, tmp_path, poll):

@@ -209,7 +209,7 @@ def signed_anew(made):
         if name not in ("manifest.json", "manifest.sig")
     }
     packed = canonical(manifest)
-    signature = sign_manifest(SIGNER, "publications/spring", 3, packed)
+    signature = sign_manifest(SIGNER, "publications/spring/manifest", 3, packed)
     return replace(made, files={**made.files, "manifest.json": packed, "manifest.sig": signature})
 
 
