@@ -10,7 +10,7 @@ from typing import Any
 
 import asyncpg
 
-from tally.proposal_kinds import CannotBeDone, Content, Kind, Person, Translate
+from tally.proposal_kinds import N_, CannotBeDone, Content, Kind, Person, Translate
 from tally.publication import SQL, Asked, Sums, read_sums
 from tally.publication import Kind as PublicationKind
 from tally.store import SQL as STORE_SQL
@@ -26,7 +26,7 @@ async def look(connection: asyncpg.Connection, content: Content, hold: bool) -> 
     number = await _campaign(connection, content)
     sums = await read_sums(connection, number)
     if not sums.closings:
-        raise CannotBeDone("the campaign has not closed yet")
+        raise CannotBeDone(N_("the campaign has not closed yet"))
     return sums._asdict()
 
 
@@ -56,10 +56,10 @@ async def _campaign(connection: asyncpg.Connection, content: Content) -> int:
         SQL["find_campaign"], str(content.get("campaign", ""))
     )
     if number is None:
-        raise CannotBeDone("there is no such campaign any more")
+        raise CannotBeDone(N_("there is no such campaign any more"))
     row = await connection.fetchrow(SQL["read_published_campaign"], number)
     if row["is_test"]:
-        raise CannotBeDone("it is a rehearsal: nothing of it is published")
+        raise CannotBeDone(N_("it is a rehearsal: nothing of it is published"))
     return number
 
 

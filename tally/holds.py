@@ -20,6 +20,7 @@ import asyncpg
 from antifraud.heuristics import RULES_VERSION
 from tally import audit
 from tally.store import SQL
+from tally.written import tidy, unseen_in
 from voting.journal import Delta
 
 WATCH = "watch"

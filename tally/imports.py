@@ -20,7 +20,7 @@ import asyncpg
 
 from tally import audit
 from tally.campaign_changes import FIELD_TITLES, TITLES
-from tally.proposal_kinds import ADMINS, CannotBeDone, Content, Kind, Person, Translate
+from tally.proposal_kinds import ADMINS, N_, CannotBeDone, Content, Kind, Person, Translate
 from tally.store import read_queries
 from voting.campaign import VotingWindow
 from voting.catalog import limits_from_json, limits_to_json, rules_from_json, rules_to_json
@@ -130,7 +130,8 @@ async def execute(
         approved_by=approved_by.name,
     )
     if errors_in(problems):
-        raise CannotBeDone(problems[0].message)
+        why = problems[0].message
+        raise CannotBeDone(N_("it can be imported no more: {why}"), why=why)
     return f"import {content['staged']} of campaign {content['campaign']}"
 
 
@@ -139,7 +140,7 @@ async def _look(connection: asyncpg.Connection, content: Content, hold: bool) ->
     compared = await compare(connection, checked, accept_changes=True)
     staged = await connection.fetchrow(_SQL["read_staged"], content["staged"])
     if compared is None or compared.version != staged["version"]:
-        raise CannotBeDone("the campaign was changed since: import it anew")
+        raise CannotBeDone(N_("the campaign was changed since: import it anew"))
     people = await connection.fetch(_SQL["list_people"], compared.campaign)
     known = {row["number"]: (row["id"], row["name"]) for row in people}
     return {"changes": summary_of(compared)} | _told(compared, known)
@@ -184,7 +185,7 @@ def describe(content: Content, translate: Translate) -> str:
 async def _read(connection: asyncpg.Connection, content: Content) -> Checked:
     row = await connection.fetchrow(_SQL["read_staged"], content["staged"])
     if row is None:
-        raise CannotBeDone("what was to be imported is not there any more")
+        raise CannotBeDone(N_("what was to be imported is not there any more"))
     return from_json(json.loads(row["content"]))
 
 

@@ -525,8 +525,8 @@ CREATE TABLE destinations (
     disabled_at timestamptz
 );
 
--- What is to be sent, written in the transaction of what it tells of; once sent, it is kept for the
--- record. At least once: who receives it knows it by its id.
+-- What is to be sent, written in the transaction of what it tells of; once sent, it is kept for
+-- 90 days, and what campaigns are about for ever. At least once: who receives it knows it by its id.
 CREATE TABLE outbox (
     id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
     destination integer NOT NULL REFERENCES destinations (number),

@@ -1,5 +1,6 @@
 """The audit log's page: search, a page at a time by number, and a look over the whole chain."""
 
+import asyncio
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 from urllib.parse import urlencode
@@ -19,6 +20,8 @@ ZONE = ZoneInfo("Asia/Shanghai")
 """The log is the installation's, not one campaign's: days are those of the house."""
 _TEXT_CHARACTERS_MAX = 60
 _NUMBER_MAX = 2**63 - 1
+_walking = asyncio.Lock()
+"""Held while somebody's walk goes on: each keeps one of the console's few connections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +59,10 @@ async def get_audit(
 @router.post("/audit/verify")
 @limiter.limit("6/minute")
 async def post_verify(request: Request, staff: Reviewing) -> Response:
-    """Walk the whole chain: half a minute for a million rows."""
-    async with console_of(request).pool.acquire() as connection:
+    """Walk the whole chain: half a minute for a million rows. One walk at a time."""
+    if _walking.locked():
+        return await _audit_page(request, staff, Asked(), None, busy=True)
+    async with _walking, console_of(request).pool.acquire() as connection:
         verified = await audit.verify(connection)
     return await _audit_page(request, staff, Asked(), None, verified)
 
@@ -68,6 +73,8 @@ async def _audit_page(
     asked: Asked,
     before: int | None,
     verified: audit.Verified | None = None,
+    *,
+    busy: bool = False,
 ) -> Response:
     until = _day(asked.until)
     async with console_of(request).pool.acquire() as connection:
@@ -88,6 +95,8 @@ async def _audit_page(
         request,
         "audit.html",
         staff=staff,
+        status=409 if busy else 200,
+        busy=busy,
         asked=asked,
         rows=rows,
         head=head,

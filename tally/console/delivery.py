@@ -89,6 +89,7 @@ REFUSALS = (
     # What destinations.py and office_keys.py refuse with.
     N_("this is no address, or too long a one"),
     N_("this is no address: https://... is needed"),
+    N_("this is neither a name nor an IP address"),
     N_("a user and a password have no place in the address"),
     N_("a part after # is never sent: leave it out"),
     N_("only https:// is allowed here"),
@@ -107,11 +108,6 @@ PROPOSAL_REFUSALS = {
     Outcome.NO_REASON: N_("A reason is needed, of 2,000 characters at most."),
     Outcome.TOO_MANY: N_("Too many proposals wait already: settle some first."),
 }
-IMPOSSIBLE = (
-    # What final_seal.py cannot do.
-    N_("the campaign has not closed yet"),
-    N_("it is a rehearsal: nothing of it is published"),
-)
 LETTER_STATES = {
     "dead": N_("Dead letters"),
     "waiting": N_("Waiting"),
@@ -190,7 +186,7 @@ async def _publications_page(
         )
     older = len(rows) > PUBLICATIONS_A_PAGE
     rows = rows[:PUBLICATIONS_A_PAGE]
-    shown = rows[0] if rows else {"number": 1, "kind": "close"}
+    number, kind = (rows[0]["number"], rows[0]["kind"]) if rows else (1, "close")
     return pages.render(
         request,
         "publications.html",
@@ -201,7 +197,7 @@ async def _publications_page(
         zone=ZoneInfo(of["time_zone"]),
         publications=rows,
         kinds=KINDS,
-        archive=archive_name(of["id"], shown["number"], shown["kind"]),
+        archive=archive_name(of["id"], number, kind),
         older=rows[-1]["number"] if older else None,
         newest=before is not None,
         may_propose=staff.role in (Role.REVIEWER, Role.ADMIN),
@@ -246,7 +242,7 @@ async def propose_final(
         )
     if answer.done:
         return pages.back(f"/campaigns/{of['id']}/publications", said="final-proposed")
-    refusal = _(PROPOSAL_REFUSALS.get(answer.outcome, answer.said))
+    refusal = answer.why.told(_) if answer.why else _(PROPOSAL_REFUSALS[answer.outcome])
     return await _publications_page(
         request, staff, campaign, refusal=refusal, reason=reason, status=409
     )

@@ -49,6 +49,7 @@ from tally.holds import Action, Decided, Decider, State
 from tally.proposal_kinds import CannotBeDone
 from tally.proposals import Outcome
 from tally.tallies import UnknownCampaign, read_campaign
+from tally.written import tidy, unfit
 from voting.campaign import Campaign, Candidate, Visibility
 from voting.catalog import load_campaigns
 
@@ -57,6 +58,8 @@ router = APIRouter()
 CASES_A_PAGE = 50
 NUMBER_MAX = 2**31 - 1
 REASON_CHARACTERS_MAX = 2_000
+TYPED_CHARACTERS_MAX = 2 * REASON_CHARACTERS_MAX
+"""Of what a form sends: two for a line's end, which its field counts as one."""
 
 _Number = Annotated[int, Path(ge=1, le=NUMBER_MAX)]
 _Numbers = Annotated[list[Annotated[int, Query(ge=1, le=NUMBER_MAX)]], Query(max_length=CASES_MAX)]
@@ -237,6 +240,7 @@ async def _preview_page(
     *,
     reason: str = "",
     changed: bool = False,
+    refused: str = "",
 ) -> Response:
     async with console_of(request).pool.acquire() as connection:
         campaign = await campaign_asked(connection, campaign_id)
@@ -248,13 +252,14 @@ async def _preview_page(
         request,
         "flags_preview.html",
         staff=staff,
-        status=409 if changed else 200,
+        status=409 if changed else 422 if refused else 200,
         **page_of(campaign),
         preview=found,
         actions=ACTIONS,
         by_number=_by_number(campaign),
         reason=reason,
         changed=changed,
+        refused=refused,
         reason_max=REASON_CHARACTERS_MAX,
     )
 
@@ -266,6 +271,18 @@ def _by_number(campaign: Campaign) -> dict[int, Candidate]:
 @router.get("/campaigns/{campaign_id}/flags/{number}")
 @limiter.limit("60/minute")
 async def get_case(request: Request, staff: Viewing, campaign_id: str, number: _Number) -> Response:
+    return await _case_page(request, staff, campaign_id, number)
+
+
+async def _case_page(
+    request: Request,
+    staff: Staff,
+    campaign_id: str,
+    number: int,
+    *,
+    comment: str = "",
+    refused: str = "",
+) -> Response:
     _, language = pages.translator_of(request), pages.language_of(request)
     async with console_of(request).pool.acquire() as connection:
         campaign = await campaign_asked(connection, campaign_id)
@@ -284,6 +301,7 @@ async def get_case(request: Request, staff: Viewing, campaign_id: str, number: _
         request,
         "flag.html",
         staff=staff,
+        status=422 if refused else 200,
         **page_of(campaign),
         case=case,
         sentence=sentence_of(case.main, language, _),
@@ -307,12 +325,15 @@ async def get_case(request: Request, staff: Viewing, campaign_id: str, number: _
         seconds=lambda value: seconds(value, _),
         by_number=_by_number(campaign),
         comments=said,
+        comment=comment,
+        refused=refused,
         # Who only looks on does not see objections: they name people outside.
         objected=objected if may_decide(staff) else [],
         proposed=_proposed(waiting).get(case.number, []),
         persons_of=persons_of,
         decides=may_decide(staff),
         reason_max=REASON_CHARACTERS_MAX,
+        comment_max=comments.TEXT_CHARACTERS_MAX,
     )
 
 
@@ -474,7 +495,7 @@ async def post_decide(
     campaign_id: str,
     action: Annotated[Action, Form()],
     case: _FormNumbers,
-    reason: Annotated[str, Form(max_length=REASON_CHARACTERS_MAX)],
+    reason: Annotated[str, Form(max_length=TYPED_CHARACTERS_MAX)],
 ) -> Response:
     """Decide on these cases; what strikes votes or brings struck ones back is proposed instead.
     The form says what it showed, for each action that it offers (`shown-hold` ...)."""
@@ -482,8 +503,14 @@ async def post_decide(
     shown = str((await request.form()).get(f"shown-{action.value}", ""))
     here = f"/campaigns/{campaign_id}/flags"
     back = f"{here}/{cases[0]}" if len(cases) == 1 else here
-    if not reason.strip():
+    reason = tidy(reason, REASON_CHARACTERS_MAX)
+    if not reason:
         return pages.back(back, said="reason-wanted")
+    if (why_not := unfit(reason, REASON_CHARACTERS_MAX)) is not None:
+        told = why_not.told(pages.translator_of(request))
+        return await _preview_page(
+            request, staff, campaign_id, action, cases, reason=reason, refused=told
+        )
     async with console_of(request).pool.acquire() as connection:
         campaign = await campaign_asked(connection, campaign_id)
         decided: list[Decided] | NeedsSecond | Changed
@@ -541,8 +568,12 @@ async def post_comment(
     staff: Reviewing,
     campaign_id: str,
     number: _Number,
-    text: Annotated[str, Form(max_length=comments.TEXT_CHARACTERS_MAX)],
+    text: Annotated[str, Form(max_length=2 * comments.TEXT_CHARACTERS_MAX)],
 ) -> Response:
+    text = tidy(text, comments.TEXT_CHARACTERS_MAX)
+    if (why_not := unfit(text, comments.TEXT_CHARACTERS_MAX)) is not None:
+        told = why_not.told(pages.translator_of(request))
+        return await _case_page(request, staff, campaign_id, number, comment=text, refused=told)
     async with console_of(request).pool.acquire() as connection:
         campaign = await campaign_asked(connection, campaign_id)
         written = await comments.add_comment(

@@ -16,7 +16,7 @@ from tally.console.flags import campaign_asked, newest_campaign, page_of
 from tally.console.pages import N_
 from tally.console.parts import Admin, Answering, Staff, console_of, limiter
 from tally.objections import Clerk, Refused
-from tally.written import UNSEEN, unseen_in
+from tally.written import UNSEEN, tidy, unseen_in
 
 router = APIRouter()
 
@@ -38,7 +38,8 @@ def _told(request: Request, refused: Refused | None, *typed: str) -> str | None:
     """Why what was typed was refused, in the reader's language."""
     if refused is None:
         return None
-    which = next(filter(None, map(unseen_in, map(str.split, typed))), "")
+    unseen = (unseen_in(tidy(text, objections.TEXT_CHARACTERS_MAX)) for text in typed)
+    which = next(filter(None, unseen), "")
     return pages.translator_of(request)(REFUSALS[refused], which=which)
 
 
@@ -93,6 +94,7 @@ async def _list_page(
             after=(page - 1) * A_PAGE,
         )
         all_of_them, waiting = await objections.counts(connection, campaign.number)
+    entered = entered or {"received_from": "", "text": "", "candidate": "", "flag": ""}
     here = f"/campaigns/{campaign.id}/objections?show={'answered' if answered else 'open'}"
     return pages.render(
         request,
@@ -107,8 +109,8 @@ async def _list_page(
         by_number={candidate.number: candidate for candidate in campaign.candidates},
         newer=f"{here}&page={page - 1}" if page > 1 else None,
         older=f"{here}&page={page + 1}" if len(found) > A_PAGE else None,
-        refused=None if refused is None else REFUSALS[refused],
-        entered=entered or {"received_from": "", "text": "", "candidate": "", "flag": ""},
+        refused=_told(request, refused, entered["received_from"], entered["text"]),
+        entered=entered,
         name_max=objections.NAME_CHARACTERS_MAX,
         text_max=objections.TEXT_CHARACTERS_MAX,
     )
@@ -180,7 +182,7 @@ async def _objection_page(
         objection=objection,
         by_number={candidate.number: candidate for candidate in campaign.candidates},
         days=(datetime.now().astimezone() - objection.at).days,
-        refused=None if refused is None else REFUSALS[refused],
+        refused=_told(request, refused, text),
         text=text,
         text_max=objections.TEXT_CHARACTERS_MAX,
     )

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Form, HTTPException, Path, Query, Request
 from fastapi.responses import Response
 
 from tally import proposals
+from tally.campaign_changes import FIELD_TITLES, TITLES
 from tally.case_decisions import Preview, preview
 from tally.console import pages
 from tally.console.pages import N_, Translate
@@ -17,10 +18,13 @@ from tally.holds import Action
 from tally.proposal_kinds import CannotBeDone, Content, seen
 from tally.proposals import Answer, Outcome, Proposal
 from tally.tallies import read_campaign
+from voting.changes import Kind as ChangeKind
 
 router = APIRouter()
 
 REASON_CHARACTERS_MAX = proposals.REASON_CHARACTERS_MAX
+TYPED_CHARACTERS_MAX = 2 * REASON_CHARACTERS_MAX
+"""Of what a form sends: two for a line's end, which its field counts as one."""
 _Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
 
 STATES = {
@@ -42,6 +46,10 @@ REFUSALS = {
     Outcome.NOT_ALLOWED: N_("Your role does not settle this."),
     Outcome.PROPOSER_GONE: N_(
         "Whoever proposed it may not any more. Somebody else has to propose it anew."
+    ),
+    Outcome.SAME_HAND: N_(
+        "One of you two made, reset or enabled the other's account, or changed its role, within "
+        "the last 7 days: somebody else has to agree."
     ),
     Outcome.NO_REASON: N_("A reason is wanted."),
     Outcome.TOO_MANY: N_("Too many proposals wait already."),
@@ -132,6 +140,7 @@ async def _proposal_page(
         shown="" if now is None else _shown(proposal, now, moves),
         impossible=impossible,
         would="" if now is None else describe(_as_it_is(proposal, now), _),
+        parts=_parts(now or {}, _) if proposal.kind == "import" else [],
         answer=_answer(proposal, _),
         refused=refused,
         changed=changed,
@@ -163,6 +172,31 @@ def _as_it_is(proposal: Proposal, now: Content) -> Proposal:
     return replace(proposal, content={**proposal.content, "ground": now})
 
 
+_PERSON = "candidate "
+_CHANGED = re.compile(rf"(?:^|(?<=; ))({'|'.join(kind.value for kind in ChangeKind)}): ")
+_FIELDS = re.compile(r"(?<=\()[a-z_]+(?:, [a-z_]+)*(?=\)(?:$|; ))")
+
+
+def _parts(now: Content, _: Translate) -> list[tuple[str, str]]:
+    """Every rule and person that an import changes, as (who or what, how): imports.py's lines, in
+    the reader's language where the words are ours."""
+
+    def title(name: str) -> str:
+        return _(FIELD_TITLES.get(name, name))
+
+    def told(line: str) -> str:
+        line = _CHANGED.sub(lambda found: f"{_(TITLES[ChangeKind(found[1])])}: ", line)
+        return _FIELDS.sub(lambda found: ", ".join(map(title, found[0].split(", "))), line)
+
+    return [
+        (name.removeprefix(_PERSON), told(line))
+        if name.startswith(_PERSON)
+        else (title(name), line)
+        for name, line in now.items()
+        if isinstance(line, str)
+    ]
+
+
 @router.post("/proposals/{number}/approve")
 @limiter.limit("30/minute")
 async def post_approve(
@@ -183,7 +217,7 @@ async def post_reject(
     request: Request,
     staff: Reviewing,
     number: _Number,
-    reason: Annotated[str, Form(max_length=REASON_CHARACTERS_MAX)] = "",
+    reason: Annotated[str, Form(max_length=TYPED_CHARACTERS_MAX)] = "",
 ) -> Response:
     async with console_of(request).pool.acquire() as connection:
         answer = await proposals.reject(connection, number, by=staff.number, reason=reason)
@@ -215,5 +249,5 @@ async def _settled(
         case refused:
             return await _proposal_page(
                 request, staff, number, status=403 if refused is Outcome.NOT_ALLOWED else 409,
-                refused=_(REFUSALS[refused]), reason=reason,
+                refused=answer.why.told(_) if answer.why else _(REFUSALS[refused]), reason=reason,
             )  # fmt: skip

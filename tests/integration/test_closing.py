@@ -1,6 +1,7 @@
 """The end of a campaign against real servers: nothing behind the entry, whoever dies in between."""
 
 import asyncio
+import contextlib
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
@@ -179,6 +180,34 @@ async def test_what_closes_is_kept_as_postgres_says(edge, valkey, postgres):
 
 async def test_without_a_campaign_there_is_nothing_to_close(valkey, postgres):
     assert await keep_closings(postgres, valkey) == ([], [])
+
+
+async def test_a_campaign_that_cannot_be_closed_keeps_no_other_open(valkey, postgres, monkeypatch):
+    past = datetime.now(UTC) - timedelta(seconds=1)
+    for campaign in ("spring", "autumn"):
+        await add_campaign(postgres, campaign, closes_at=past)
+    whole, guarded, refused = closing.close, [], []
+
+    async def close_all_but_spring(valkey, shard, campaign, **options):
+        if campaign == 1:
+            raise ClosingError("spring cannot be closed")
+        return await whole(valkey, shard, campaign, **options)
+
+    @contextlib.asynccontextmanager
+    async def guard(what):
+        guarded.append(what)
+        try:
+            yield
+        except ClosingError as why:
+            refused.append(str(why))
+
+    monkeypatch.setattr(closing, "close", close_all_but_spring)
+    with pytest.raises(ClosingError):
+        await keep_closings(postgres, valkey)
+    assert await keep_closings(postgres, valkey, guard=guard) == ([(2, 0)], [])
+    assert refused == ["spring cannot be closed"]
+    assert guarded == ["end of campaign 1 on shard 0", "end of campaign 2 on shard 0"]
+    assert await is_closed(valkey, 0, 2)
 
 
 async def test_a_store_that_lost_everything_is_told_again(valkey, postgres):

@@ -1,5 +1,6 @@
 """Accounts in the console: one's own, and what admins do with everybody's; the audit log's page."""
 
+import asyncio
 import base64
 import re
 import time
@@ -262,3 +263,22 @@ async def test_the_page_verifies_the_chain_and_says_where_it_is_broken(console):
         await console.connection.execute("UPDATE audit_log SET actor = 'x' WHERE number = 4")
         text = await (await client.post("/audit/verify")).text()
         assert "链条已断：第 4 行不吻合" in text
+
+
+async def test_one_walk_over_the_chain_goes_on_at_a_time(console, monkeypatch):  # noqa: F811
+    walks, go_on, walk = asyncio.Event(), asyncio.Event(), audit.verify
+
+    async def slow(connection):
+        walks.set()
+        await go_on.wait()
+        return await walk(connection)
+
+    monkeypatch.setattr(audit, "verify", slow)
+    async with console.client_as("reviewer") as one, console.client_as("reviewer") as other:
+        first = asyncio.create_task(one.post("/audit/verify"))
+        await walks.wait()
+        answer = await other.post("/audit/verify")
+        assert (answer.status, "请一分钟后再试" in await answer.text()) == (409, True)
+        go_on.set()
+        assert "链条完好" in await (await first).text()
+        assert "链条完好" in await (await other.post("/audit/verify")).text()

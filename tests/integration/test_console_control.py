@@ -442,6 +442,14 @@ async def test_over_an_open_campaign_an_import_is_proposed_with_what_it_changes(
     assert told["candidate c001"] == f"candidate-corrected: {people(1)[0]['姓名']} → 改名 (name)"
     assert told["candidate c002"].startswith("candidate-withdrawn: ")
     other = await console.add_staff("admin")
+    async with console.client_as(other) as client_of_other:
+        page = unescape(await (await client_of_other.get("/proposals/1")).text())
+    for said in (
+        f'c001</dt><dd class="wrap">更正候选人资料: {people(1)[0]["姓名"]} → 改名 (姓名)</dd>',
+        f'c002</dt><dd class="wrap">候选人退出: {people(2)[1]["姓名"]}</dd>',
+        f'c005</dt><dd class="wrap">增加候选人: {people(5)[4]["姓名"]}</dd>',
+    ):
+        assert said in page
     shown = proposals.seen(await proposals.look_now(postgres, proposal))
     answer = await proposals.approve(postgres, proposal.number, by=other.number, shown=shown)
     assert answer.done, answer
@@ -474,6 +482,7 @@ async def test_rules_that_an_import_changes_are_shown_to_whoever_is_to_agree(
         for page in ("/proposals", "/proposals/1"):
             text = await (await other.get(page)).text()
             assert "每位候选人每天次数: 1 → 9" in unescape(text), page
+        assert '每位候选人每天次数</dt><dd class="wrap">1 → 9</dd>' in unescape(text)
 
 
 async def test_an_import_that_was_compared_with_another_state_is_not_agreed_to(
@@ -495,6 +504,9 @@ async def test_an_import_that_was_compared_with_another_state_is_not_agreed_to(
     assert (answer.outcome, "changed since" in answer.said) == (
         proposals.Outcome.IMPOSSIBLE, True,
     )  # fmt: skip
+    async with console.client_as(other) as client:
+        page = await (await client.get("/proposals/1")).text()
+        assert "活动在此之后已被更改，请重新导入" in page
     assert await postgres.fetchval("SELECT count(*) FROM candidates") == 3
 
 

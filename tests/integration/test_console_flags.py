@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from tally import staff
 from tally.case_decisions import content_of
 from tally.holds import WATCH, Action, Case, OneFlag, State, decide
 from tally.proposals import propose
@@ -378,3 +379,75 @@ async def test_bytes_that_no_database_takes_are_bad_input_and_no_error_of_ours(c
         assert (await client.post("/proposals/1/reject", {"reason": "a\0b"})).status < 500
         assert (await client.get(f"{BASE}?candidate=%00&rule=%00")).status == 200
         assert (await client.get("/campaigns/sp%00ring/flags")).status in (400, 404)
+
+
+UNSEEN = "写了很久\u202e的理由"
+
+
+async def test_a_decision_whose_reason_cannot_be_seen_is_not_taken_and_nothing_typed_is_lost(
+    cases, postgres
+):
+    async with cases.client_as("reviewer") as client:
+        for action in ("hold", "strike"):
+            shown = shown_in(await text_of(await client.get(f"{BASE}/1")), action)
+            form = {"action": action, "case": "1", **shown, "reason": UNSEEN}
+            answer = await client.post(f"{BASE}/decide", form)
+            text = await text_of(answer)
+            assert answer.status == 422
+            assert "看不见的字符（U+202E）" in text
+            assert f">{UNSEEN}</textarea>" in text
+            assert shown_in(text, action) == shown, "the same form, to be sent again"
+    assert await postgres.fetchval("SELECT count(*) FROM decisions") == 0
+    assert await postgres.fetchval("SELECT count(*) FROM proposals") == 0
+
+
+async def test_a_comment_that_cannot_be_seen_is_refused_and_stands_in_the_form_still(
+    cases, postgres
+):
+    async with cases.client_as("reviewer") as client:
+        answer = await client.post(f"{BASE}/1/comments", {"text": UNSEEN})
+        text = await text_of(answer)
+        assert answer.status == 422
+        assert "看不见的字符（U+202E）" in text
+        assert f">{UNSEEN}</textarea>" in text
+        # A line's end counts as one in the field, and comes as two.
+        await client.post(f"{BASE}/1/comments", {"text": "行\r\n" * 900 + "完"})
+    assert await postgres.fetchval("SELECT text FROM comments") == "行\n" * 900 + "完"
+
+
+async def test_a_refusal_that_cannot_be_seen_is_not_recorded_and_stands_in_the_form_still(
+    cases, postgres
+):
+    campaign = await read_campaign(postgres, "spring")
+    content = content_of(campaign, [1], Action.STRIKE)
+    li = await cases.add_staff("reviewer")
+    await propose(postgres, "decide", campaign=1, content=content, reason="x", by=li.number)
+    async with cases.client_as("reviewer") as client:
+        answer = await client.post("/proposals/1/reject", {"reason": UNSEEN})
+        text = await text_of(answer)
+        assert answer.status == 409
+        assert "看不见的字符（U+202E）" in text
+        assert f">{UNSEEN}</textarea>" in text
+    assert await postgres.fetchval("SELECT state FROM proposals") == "open"
+
+
+@pytest.mark.parametrize(
+    ("language", "said"), [("zh", "须由其他人同意"), ("en", "somebody else has to agree")]
+)
+async def test_who_made_the_others_account_is_told_that_somebody_else_has_to_agree(
+    cases, postgres, language, said
+):
+    campaign = await read_campaign(postgres, "spring")
+    content = content_of(campaign, [1], Action.STRIKE)
+    async with cases.client_as("admin", **{"Accept-Language": language}) as client:
+        me = client.staff
+        made = await staff.add(postgres, "zhao", "admin", by=staff.By(me.name, "admin"))
+        await propose(postgres, "decide", campaign=1, content=content, reason="x", by=made.number)
+        shown = re.search(
+            r'name="shown" value="([0-9a-f]*)"', await text_of(await client.get("/proposals/1"))
+        )
+        answer = await client.post("/proposals/1/approve", {"shown": shown[1]})
+        assert answer.status == 409
+        text = await text_of(answer)
+    assert said in text
+    assert "7 " in text

@@ -113,6 +113,13 @@ async def test_a_dead_letter_is_sent_again_by_hand_and_once(console, postgres): 
         assert answer.status == 303
         assert (await client.post(f"/outbox/{letter}/again")).status == 409
         assert (await client.post("/outbox/nonsense/again")).status == 404
+        number = await postgres.fetchval("SELECT number FROM destinations")
+        await client.post(f"/destinations/{number}/disable")
+        answer = await client.post(f"/outbox/{letter}/again")
+        assert answer.status == 409
+        assert "目的地已停用：重新启用" in await answer.text()
+        await client.post(f"/destinations/{number}/enable")
+        assert (await client.post(f"/outbox/{letter}/again")).status == 303
     row = await postgres.fetchrow("SELECT * FROM outbox")
     assert (row["given_up_at"], row["tries"]) == (None, 0)
 
@@ -155,6 +162,8 @@ async def test_publications_are_listed_with_their_hash_and_handed_out(console, p
             assert each.manifest_hash.hex() in page
         assert "核准：wang" in page
         assert "/publications/3/" not in page, "its files are not made yet"
+        name = "spring-0002-final"
+        assert f"unzip {name}.zip -d {name}\ndianzan verify {name}<" in page
         assert "/exports" not in page
         assert "提议最终发布" not in page
         path = "/campaigns/spring/publications/2/archive.zip"

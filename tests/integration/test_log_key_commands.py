@@ -23,6 +23,12 @@ async def test_verifier_key_is_shown_and_the_secret_is_not(dianzan, tmp_path):
         assert secret.hex() not in done.out + done.err
 
 
+async def test_the_help_speaks_of_the_log_s_key_too(dianzan):
+    done = await dianzan("keys", "--help")
+    assert done.code == 0
+    assert "the key that signs logs and publications" in " ".join(done.out.split())
+
+
 async def test_keys_of_tokens_are_shown_as_before(dianzan, tmp_path):
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets" / "keys.json").write_text(

@@ -104,6 +104,8 @@ async def test_the_name_is_forgotten_after_the_answer_and_nothing_else(campaign,
         ({"received_from": "长" * 201}, Refused.TOO_LONG),
         ({"candidate": "c999"}, Refused.UNKNOWN_CANDIDATE),
         ({"flag": 99}, Refused.UNKNOWN_FLAG),
+        ({"received_from": "王\u202e先生"}, Refused.UNSEEN),
+        ({"text": "第一行\n\a"}, Refused.UNSEEN),
     ],
 )
 async def test_what_makes_no_objection_is_refused_with_a_word(campaign, postgres, fields, refused):
@@ -169,6 +171,27 @@ async def test_what_was_refused_stands_in_the_form_still(console, campaign, post
             assert answer.status == 400
             assert "&lt;b&gt;写了很久" in text
     assert await postgres.fetchval("SELECT count(*) FROM objections") == 0
+
+
+async def test_what_cannot_be_seen_is_named_and_what_was_typed_stands_in_the_form_still(
+    console,  # noqa: F811
+    campaign,
+    postgres,
+):
+    await enter(postgres, campaign)
+    async with console.client_as("reviewer") as client:
+        for path, typed in (
+            (BASE, {"received_from": "王\u202e先生", "text": "写了很久"}),
+            (BASE, {"received_from": "王先生", "text": "写了\u202e很久"}),
+            (f"{BASE}/1/answer", {"text": "写了\u202e很久"}),
+        ):
+            answer = await client.post(path, typed)
+            text = await answer.text()
+            assert answer.status == 400
+            assert "看不见的字符（U+202E）" in text
+            for each in typed.values():
+                assert each in text
+    assert await postgres.fetchval("SELECT count(*) FROM objections WHERE answer IS NULL") == 1
 
 
 async def test_html_in_an_objection_stays_text(console, campaign, postgres):  # noqa: F811

@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from tally.console import office
+from tally.console.limits import InMemory
 from tally.console.office import UNPACKED_ARCHIVE_BYTES_MAX, hidden_until
 from tally.office_keys import Scope, find_key, make_key, revoke_key
 from tests.campaigns import add_campaign
@@ -23,6 +24,7 @@ ROOT = "/office/v1/campaigns"
 def no_wrong_keys_yet():
     office._wrong_keys.storage.reset()
     office._good_before.clear()
+    office._without_scope = InMemory(office.NO_SCOPE_LIMIT)
 
 
 class Program:
@@ -215,6 +217,17 @@ async def test_a_key_that_asks_too_often_is_told_when_to_come_back_and_its_neigh
     assert (await other.get(path))[0] == 404
 
 
+async def test_a_key_that_asks_for_what_it_may_not_have_is_counted_too(program, monkeypatch):
+    monkeypatch.setattr(office, "_without_scope", InMemory("5/minute"))
+    hasty, other = await program("tally:read"), await program("tally:read")
+    statuses = [(await hasty.get(ROOT))[0] for _ in range(6)]
+    assert statuses == [403] * 5 + [429]
+    status, body, headers = await hasty.get(f"{ROOT}/spring/publications/1/archive.zip")
+    assert (status, int(headers["Retry-After"])) == (429, 60)
+    assert "no scope" in body["detail"]
+    assert (await other.get(ROOT))[0] == 403, "its neighbour is not"
+
+
 # Publications.
 
 
@@ -298,6 +311,9 @@ async def test_who_has_a_copy_gets_304_until_something_changes(program, publishe
             status, body, again = await one.get(known, **{"If-None-Match": said})
             assert (status, body, again["ETag"]) == (304, b"", headers["ETag"]), known
         assert (await one.get(known, **{"If-None-Match": '"other"'}))[0] == 200
+    absent = f"{path}/2/files/absent.csv"
+    for said in ("*", '"other"', ""):
+        assert (await one.get(absent, **{"If-None-Match": said}))[0] == 404
     _, _, before = await one.get(path)
     await add_publication(postgres, 4)
     assert (await one.get(path, **{"If-None-Match": before["ETag"]}))[0] == 200
@@ -455,6 +471,7 @@ async def test_objections_come_so_many_at_once(program):
         {"received_from": ""},
         {"received_from": "  "},
         {"received_from": "a" * 201},
+        {"text": "第一行\n\u202e"},
         {"text": ""},
         {"text": "a" * 10_001},
         {"text": "a\0b"},

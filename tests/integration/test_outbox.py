@@ -163,6 +163,44 @@ async def test_of_an_end_hears_who_heard_of_the_beginning_and_it_begins_anew(des
     ]
 
 
+async def test_what_was_sent_long_ago_goes_and_nothing_is_told_anew_by_that(desk):
+    await desk.add("webhook", "https://a.example/hook")
+    postgres = desk.postgres
+    for event, subject in (
+        (Event.FLAG, "flag 1"),
+        (Event.FLAG, "flag 2"),
+        (Event.PUBLISHED, "spring/3"),
+        (Event.CLOSED, "spring/0"),
+        (Event.LAG, "log since 1"),
+        (Event.LAG, "log since 2"),
+        (Event.LAG, "log since 3"),
+    ):
+        await outbox.add(postgres, event, subject, {})
+    for ended in (1, 2):
+        await outbox.add_end(postgres, Event.LAG, f"log since {ended}", {})
+    await outbox.add_test(postgres, 1, "li")
+    old = "now() - interval '91 days'"
+    await postgres.execute(f"UPDATE outbox SET sent_at = {old}, made_at = {old}")
+    await postgres.execute(
+        "UPDATE outbox SET sent_at = NULL, given_up_at = made_at WHERE subject = 'flag 2'"
+    )
+    await postgres.execute(
+        "UPDATE outbox SET sent_at = now() WHERE event = 'lag-over' AND subject = 'log since 2'"
+    )
+    assert await outbox.forget_old(postgres) == 4
+    assert {(row["event"], row["subject"]) for row in await desk.letters()} == {
+        ("flag-of-high-effect", "flag 2"),  # a dead letter
+        ("published", "spring/3"),
+        ("closed", "spring/0"),
+        ("lag", "log since 2"),  # it is not long since it ended
+        ("lag-over", "log since 2"),
+        ("lag", "log since 3"),  # it is still on
+    }
+    assert await outbox.unended(postgres, Event.LAG) == ["log since 3"]
+    assert await outbox.forget_old(postgres) == 0
+    assert await desk.news() == 0, "a publication is told once for ever"
+
+
 @pytest.mark.parametrize(
     ("subject", "content"),
     [

@@ -6,7 +6,7 @@ import json
 import asyncpg
 import pytest
 
-from tally import audit, proposals
+from tally import audit, proposals, staff
 from tally.case_decisions import (
     NeedsSecond,
     content_of,
@@ -32,6 +32,8 @@ from tally.tallies import read_campaign, read_tally
 from tests.campaigns import add_campaign
 from tests.decided import counted
 from tests.staff_members import add_person
+
+UNSEEN = "甲\u202e乙"
 
 
 @pytest.fixture
@@ -452,3 +454,74 @@ async def test_a_case_file_names_both(office, postgres):
     case = await read_case(postgres, office.campaign, 1)
     assert not case.open
     assert [decision.by for decision in case.decisions] == ["li+wang"]
+
+
+async def test_a_reason_with_what_cannot_be_seen_is_refused_and_lines_stay(office, postgres):
+    content = content_of(office.campaign, [1], Action.STRIKE)
+    answer = await propose(
+        postgres, "decide", campaign=1, content=content, reason=UNSEEN, by=office.li
+    )
+    assert (answer.outcome, "U+202E" in answer.said) == (Outcome.UNFIT_REASON, True)
+    number = await office.propose(reason=" 一\r\n二 ")
+    assert (await read_proposal(postgres, number)).reason == "一\n二"
+    answer = await reject(postgres, number, by=office.wang, reason=UNSEEN)
+    assert answer.outcome is Outcome.UNFIT_REASON
+    assert (await read_proposal(postgres, number)).state == "open"
+    with pytest.raises(DecisionError, match=r"U\+202E"):
+        await decide(postgres, Case(1), Action.HOLD, by="li", reason=UNSEEN)
+
+
+async def _take_in_hand(connection, how, number, name, by):
+    match how:
+        case "add":
+            await staff.add(connection, name, "admin", by=by)
+        case "reset":
+            await staff.reset(connection, number, by=by, password=False, totp=True)
+        case "enable":
+            await staff.disable(connection, number, by=by)
+            await staff.enable(connection, number, by=by)
+        case "role":
+            await staff.set_role(connection, number, "viewer", by=by)
+            await staff.set_role(connection, number, "admin", by=by)
+
+
+@pytest.mark.parametrize("how", ["add", "reset", "enable", "role"])
+@pytest.mark.parametrize("who_agrees", ["the other", "whoever did it"])
+async def test_who_had_the_others_account_in_hand_is_no_second_person(
+    office, postgres, how, who_agrees
+):
+    chief = staff.By("wang", "admin")
+    other = None if how == "add" else await add_person(postgres, "zhao", "admin")
+    await _take_in_hand(postgres, how, other, "zhao", chief)
+    other = other or (await staff.find(postgres, "zhao")).number
+    pair = (office.wang, other) if who_agrees == "the other" else (other, office.wang)
+    number = await office.propose(by=pair[0])
+    assert (await office.approve(number, by=pair[1])).outcome is Outcome.SAME_HAND
+    assert await office.poll.states() == [State.COUNTED] * 8
+    assert (await office.approve(number, by=office.li)).done, "a third person may"
+
+
+@pytest.mark.parametrize("how", ["add", "reset", "enable", "role"])
+async def test_what_a_command_did_to_an_account_is_nobodys_of_the_staff(office, postgres, how):
+    # The user of the machine may have any name.
+    other = None if how == "add" else await add_person(postgres, "zhao", "admin")
+    await _take_in_hand(postgres, how, other, "zhao", staff.By("wang", "command"))
+    other = other or (await staff.find(postgres, "zhao")).number
+    number = await office.propose(by=office.wang)
+    assert (await office.approve(number, by=other)).done
+
+
+async def test_after_seven_days_they_are_two_persons(office, postgres, monkeypatch):
+    await staff.reset(postgres, office.li, by=staff.By("wang", "admin"), password=True, totp=False)
+    number = await office.propose()
+    assert (await office.approve(number)).outcome is Outcome.SAME_HAND
+    await postgres.execute("ALTER TABLE audit_log DISABLE TRIGGER USER")
+    await postgres.execute("UPDATE audit_log SET at = at - $1::interval", proposals.HANDS_OFF)
+    assert (await office.approve(number)).done
+
+
+async def test_what_one_did_to_oneself_or_to_a_third_one_is_no_matter(office, postgres):
+    await add_person(postgres, "zhao")
+    for number, by in ((office.wang, "wang"), (office.li, "li"), (3, "wang")):
+        await staff.reset(postgres, number, by=staff.By(by, "admin"), password=True, totp=False)
+    assert (await office.approve(await office.propose())).done

@@ -5,6 +5,7 @@ import base64
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 
@@ -14,7 +15,7 @@ import pytest
 from antifraud.screen import Decision
 from tally import audit, outbox, publication, publication_files
 from tally.holds import Action, Case, decide
-from tally.integrator import integrate
+from tally.integrator import integrate, sign_grown
 from tally.log_store import LogConflict
 from tally.publication import (
     PUBLISHER,
@@ -66,8 +67,8 @@ async def close(postgres, entry=10_000, closed=True):
     )
 
 
-async def published(postgres, asked=BY_HAND):
-    found = await publish(postgres, KEYS, 1, asked)
+async def published(postgres, asked=BY_HAND, keys=KEYS):
+    found = await publish(postgres, keys, 1, asked)
     assert found is not None
     return found
 
@@ -180,6 +181,25 @@ async def test_sums_that_the_log_does_not_bear_out_are_not_published(poll, postg
     assert await postgres.fetchval("SELECT count(*) FROM checkpoints") == 0
 
 
+async def test_what_the_verifier_could_not_read_is_refused_before_anything_is_signed(
+    poll, postgres, monkeypatch, signed
+):
+    await add_some(poll)
+    flag = await poll.flag(range(40))
+    await decide(postgres, Case(flag), Action.STRIKE, by="li", reason="x" * 1_500)
+    whole = len((await published(postgres)).made.files["decisions.json"])
+    signed.clear()
+    monkeypatch.setattr(publication_files, "FILE_BYTES_MAX", whole - 1)
+    with pytest.raises(
+        PublicationError, match=r"spring cannot be published: decisions\.json would"
+    ):
+        await published(postgres)
+    assert not [text for text in signed if "/publications/" in text]
+    assert await postgres.fetchval("SELECT count(*) FROM publications") == 1
+    monkeypatch.setattr(publication_files, "FILE_BYTES_MAX", whole)
+    assert (await published(postgres)).number == 2, "nothing is left half done"
+
+
 async def test_ballots_for_nobody_are_not_published(poll, postgres):
     await add_some(poll)
     await postgres.execute("UPDATE refusals SET candidate = 99 WHERE candidate = 3")
@@ -282,10 +302,12 @@ def crash_after(monkeypatch, module, name):
 
 STEPS = {
     "before anything": (crash_before, publication, "begin"),
-    "a root signed, nothing committed": (crash_after, publication, "sign_checkpoint"),
+    "a root signed, nothing committed": (crash_after, publication, "sign_head"),
     "the numbers are fixed": (crash_after, publication, "begin"),
     "before the files": (crash_before, publication, "make_files"),
     "the files are made and signed": (crash_after, publication, "make_files"),
+    "what is signed is noted, not committed": (crash_after, publication, "_remember"),
+    "checkpoints are handed out, not committed": (crash_after, publication, "hand_out"),
     "news written, not committed": (crash_after, outbox, "add"),
     "record written, not committed": (crash_after, audit, "append"),
     "archive stored": (crash_after, publication, "finish"),
@@ -314,15 +336,16 @@ def signed(monkeypatch):
 async def test_after_a_crash_at_any_step_it_goes_on_and_never_says_two_things(
     poll, postgres, postgres_dsn, tmp_path, monkeypatch, signed, step, by_publisher
 ):
+    keys = replace(KEYS, last_signed=tmp_path / "last-signed.json")
     await add_some(poll)
-    earlier = await published(postgres)
+    earlier = await published(postgres, keys=keys)
     await add_some(poll, seed=2)
     crash, module, name = STEPS[step]
     crashed = crash(monkeypatch, module, name)
     dying = await asyncpg.connect(postgres_dsn)
     with pytest.raises(Crash):
         await write_folder(
-            dying, KEYS, await publish(dying, KEYS, 1, BY_HAND), tmp_path / "crashed"
+            dying, keys, await publish(dying, keys, 1, BY_HAND), tmp_path / "crashed"
         )
     dying.terminate()
     assert crashed
@@ -330,13 +353,14 @@ async def test_after_a_crash_at_any_step_it_goes_on_and_never_says_two_things(
     left = [row["number"] for row in await postgres.fetch("SELECT number FROM publications")]
     # Meanwhile likes come, and a root is signed for them.
     await add_some(poll, seed=3)
-    await integrate(postgres, KEYS)
+    await integrate(postgres, keys)
+    await sign_grown(postgres, keys)
     if by_publisher:
-        await resume(postgres, KEYS)
+        await resume(postgres, keys)
         assert await postgres.fetchval(
             "SELECT count(*) FROM publications WHERE manifest_hash IS NULL"
         ) == 0  # fmt: skip
-    again = await published(postgres)
+    again = await published(postgres, keys=keys)
     assert again.number == len(left) + 1
     for number in range(1, again.number + 1):
         found = await read_published(postgres, 1, number)
@@ -620,6 +644,20 @@ async def test_what_cannot_be_published_is_said_in_one_line(
     assert says in done.err
     assert len(done.err.splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+async def test_by_hand_no_second_key_is_made_beside_the_one_that_was_lost(
+    postgres, dianzan, tmp_path
+):
+    await add_campaign(postgres, "spring")
+    await integrate(postgres, KEYS)
+    for what in (("--now",), ("--number", "1")):
+        done = await dianzan(
+            *("publish", "--campaign", "spring", *what, "--out", str(tmp_path / "out"))
+        )
+        assert (done.code, done.out) == (1, "")
+        assert "begun with the keys of dianzan-test" in done.err
+        assert not (tmp_path / "secrets" / "log.json").exists()
 
 
 async def test_a_damaged_key_file_is_said_and_nothing_of_it_shown(postgres, dianzan, tmp_path):

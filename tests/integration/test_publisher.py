@@ -773,7 +773,7 @@ async def test_a_damaged_key_ends_it_with_a_word(start, tmp_path, poll):
 async def test_it_stops_in_time_whatever_hangs(poll, postgres, postgres_dsn, start, monkeypatch):
     asked = asyncio.Event()
 
-    async def hang(*_):
+    async def hang(*_, **__):
         asked.set()
         await asyncio.Event().wait()
 

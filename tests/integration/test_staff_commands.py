@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from deploy.local.run_folder import hold_run_folder
 from tally import credentials
 
 
@@ -31,6 +32,22 @@ async def test_the_first_admin_gets_a_link_and_no_password(dianzan, postgres):
     assert row["password_hash"] is None
     log = await postgres.fetchrow("SELECT * FROM audit_log")
     assert (log["action"], log["role"], log["subject"]) == ("staff.add", "command", "staff li")
+
+
+async def test_the_link_leads_to_the_console_that_runs_whatever_port_it_has(
+    dianzan, postgres, environment, tmp_path
+):
+    environment["DIANZAN_CONSOLE_PORT"] = "0"
+    done = await dianzan("staff", "add", "li", "--role", "admin")
+    assert re.fullmatch(r"/set-up\?token=[\w-]+\n", done.out)
+    assert "open it behind the console's address" in done.err
+    with hold_run_folder(tmp_path) as run:
+        run.note_console(12345)
+        done = await dianzan("staff", "reset", "li")
+        assert done.out.startswith("http://127.0.0.1:12345/set-up?token=")
+        environment["DIANZAN_CONSOLE_ORIGIN"] = "https://console.example.cn"
+        done = await dianzan("staff", "reset", "li")
+        assert done.out.startswith("https://console.example.cn/set-up?token=")
 
 
 async def test_a_password_comes_by_stdin_and_never_back(start, postgres):

@@ -151,3 +151,9 @@ def test_the_help_is_a_manual():
     shown = " ".join(run("--help").output.split())
     for word in ("campaign.toml", "编号", "--check", "--json", "--accept-changes", "Exit code"):
         assert word in shown
+
+
+def test_the_help_says_that_two_persons_are_the_consoles_rule_and_not_the_operators():
+    shown = " ".join(run("--help").output.split())
+    assert "the machine's operator, whom the console's rule of two persons does not bind" in shown
+    assert "public list of its changes" in shown

@@ -11,7 +11,7 @@ import python_calamine
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tally import verify
+from tally import publication_files, verify
 from tally.publication_files import (
     CandidateTally,
     Made,
@@ -114,3 +114,15 @@ def test_what_is_not_final_says_so_wherever_people_look(made):
     workbook = python_calamine.CalamineWorkbook.from_filelike(io.BytesIO(made.files["tally.xlsx"]))
     assert any("非最终结果" in str(row) for row in workbook.get_sheet_by_name("汇总").to_python())
     assert json.loads(made.files["manifest.json"])["kind"] == "provisional"
+
+
+def test_what_is_refused_as_too_large_is_what_the_verifier_does_not_read():
+    assert publication_files.FILE_BYTES_MAX == verify.MEMORY_MAX_BYTES
+
+
+def test_a_publication_whose_decisions_are_too_many_to_check_is_refused(monkeypatch):
+    content = DrawnCampaign(votes=300, decisions=4).content()
+    publication_files.check_sizes(content)
+    monkeypatch.setattr(publication_files, "FILE_BYTES_MAX", 1_000)
+    with pytest.raises(publication_files.TooLarge, match=r"would be 0\.0 MiB"):
+        publication_files.check_sizes(content)

@@ -13,7 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from deploy.local.run_folder import AlreadyUp, addresses_of_running_servers, hold_run_folder
+from deploy.local.run_folder import (
+    AlreadyUp,
+    addresses_of_running_servers,
+    hold_run_folder,
+    port_of_running_console,
+)
 
 
 @pytest.fixture
@@ -122,6 +127,16 @@ def test_a_server_that_is_away_is_waited_for_while_somebody_is_there_to_start_it
     begun = time.monotonic()
     assert addresses_of_running_servers(tmp_path, 30) == {}
     assert time.monotonic() - begun < 10
+
+
+def test_the_console_is_found_only_while_its_up_runs(tmp_path):
+    assert port_of_running_console(tmp_path) is None
+    with hold_run_folder(tmp_path) as run:
+        assert port_of_running_console(tmp_path) is None
+        run.note_console(8123)
+        assert port_of_running_console(tmp_path) == 8123
+    (tmp_path / "run" / "up.lock").write_text(str(2**22 + 1))  # above every pid
+    assert port_of_running_console(tmp_path) is None
 
 
 def test_a_folder_that_is_not_there_has_no_servers(tmp_path):

@@ -11,6 +11,7 @@ import sys
 import zipfile
 from collections import Counter
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from tally.publication_files import Content, make_files, write_files
 from tally.signed_note import SignerKey
 from tally.verify import NoPublication, Report, key_from
 from tests.published import SIGNER, DrawnCampaign
+from voting.checkpoint import Checkpoint
 
 STRANGER = SignerKey("dianzan-test", bytes(32))
 
@@ -105,7 +107,11 @@ def test_no_file_may_be_missing_cut_or_longer(folder):
         path = folder / name
         content = path.read_bytes()
         path.unlink()
-        assert not checked(folder).ok, f"without {name}"
+        if name == "manifest.json":
+            with pytest.raises(NoPublication):
+                checked(folder)
+        else:
+            assert not checked(folder).ok, f"without {name}"
         for changed in (content[:-1], content + b"\n", content + b" ", b""):
             path.write_bytes(changed)
             assert not checked(folder).ok, f"{name} of {len(changed)} bytes"
@@ -166,6 +172,16 @@ class DrawnStranger(DrawnCampaign):
 
     def note(self, log, size):
         return STRANGER.sign(super().note(log, size).rpartition("\n\n")[0] + "\n")
+
+
+def test_a_log_s_checkpoint_is_no_signature_of_a_manifest(folder, drawn):
+    # Of a campaign called "publications", whose log would be called as the campaign is.
+    digest = sha256((folder / "manifest.json").read_bytes()).digest()
+    for log in ("spring", "spring/manifest"):
+        checkpoint = Checkpoint(f"{SIGNER.name}/publications/{log}", 3, digest)
+        (folder / "manifest.sig").write_text(SIGNER.sign(checkpoint.text()))
+        # A campaign's id has no slash, and a log is called votes or rulings.
+        assert checked(folder).ok is (log == "spring/manifest")
 
 
 def test_a_key_file_and_a_key_say_the_same(folder, tmp_path):
@@ -640,13 +656,24 @@ def test_it_says_which_check_fails_and_exits_with_1(folder, tmp_path):
     assert "files        FAILED: not as they were signed: tally.csv" in done.stdout
 
 
-def test_where_there_is_no_publication_it_exits_with_2(tmp_path):
+def test_where_there_is_no_publication_it_exits_with_2(tmp_path, folder):
     (tmp_path / "empty").mkdir()
-    for name in ("empty", "nowhere", "verify.py"):
+    (folder / "manifest.json").unlink()
+    for name in ("empty", "nowhere", "verify.py", folder.name):
         done = run_file(str(tmp_path / name), cwd=tmp_path)
         assert done.returncode == 2
         assert done.stdout == ""
-        assert len(done.stderr.splitlines()) == 1
+        (line,) = done.stderr.splitlines()
+        assert "is no published folder" in line
+
+
+def test_a_folder_without_a_manifest_is_not_walked(tmp_path, monkeypatch):
+    def walk(_):
+        raise AssertionError
+
+    monkeypatch.setattr(verify.os, "scandir", walk)
+    with pytest.raises(NoPublication, match="is no published folder"):
+        checked(tmp_path)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")

@@ -65,6 +65,10 @@ def import_campaign(
     All problems are listed at once, with file, row and column, on stderr. One error, and nothing
     is imported; warnings are only said. Running edges serve what was imported within 2 seconds.
 
+    Who may run this is the machine's operator, whom the console's rule of two persons does not
+    bind: what this import changes in an open campaign stands in the public list of its changes
+    ("imported list"), and in the staff's as changed by "import".
+
     Exit code 0: imported (or, with --check, could be); 1: errors; 2: cannot run.
     """
     # Late: `dianzan --help` need not load the libraries for pictures.
