@@ -6,7 +6,8 @@ seal can cover exactly what came before; and where somebody extends the window a
 that opens it again, which stays in the journal for everybody to see. Whoever calls it, how often,
 and with what crash in between makes no difference: the store does nothing that is done.
 
-Closing early is nothing else: `closes_at` becomes now (tally/campaign_changes.py), and then this.
+Closing early is nothing else: `closes_at` becomes now (campaigns/campaign_changes.py), and then
+this.
 
 Weakness: an edge of a version before this one, during an upgrade, knows the window alone. And where
 the store's clock goes back behind `closes_at`, its entry keeps the shard closed all the same.
@@ -23,7 +24,7 @@ import asyncpg
 import redis.asyncio as redis
 from redis.exceptions import ClusterDownError, OutOfMemoryError, ReadOnlyError, ResponseError
 
-from tally import outbox
+from tally.delivery import outbox
 from tally.hot_functions import call_loaded
 from tally.patience import Guard
 from tally.store import read_queries

@@ -26,8 +26,10 @@ from typing import Any
 
 import asyncpg
 
-from tally import audit, campaign_changes, case_decisions, final_seal, imports
+from tally import audit, case_decisions
+from tally.campaigns import campaign_changes, imports
 from tally.proposal_kinds import N_, CannotBeDone, Content, Kind, Person, seen
+from tally.publishing import final_seal
 from tally.store import read_queries
 from tally.written import tidy, unfit
 

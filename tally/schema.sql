@@ -368,7 +368,7 @@ CREATE TABLE staged_imports (
     at timestamptz NOT NULL DEFAULT now(),
     campaign smallint NOT NULL REFERENCES campaigns (number),
     version integer NOT NULL, -- number of the campaign's last change when it was compared
-    content jsonb NOT NULL,   -- manifest and list (tally/imports.py); pictures are in photos
+    content jsonb NOT NULL,   -- manifest and list (tally/campaigns/imports.py); pictures are in photos
     made_by text NOT NULL
 );
 
@@ -399,7 +399,7 @@ CREATE TABLE objections (
 );
 
 -- The verifiable log: of each campaign one Merkle tree of its votes (log 0), and one of what takes
--- votes out and back in (log 1). See tally/log_store.py.
+-- votes out and back in (log 1). See tally/log/store.py.
 
 CREATE TABLE logs (
     campaign smallint NOT NULL,
@@ -412,7 +412,7 @@ CREATE TABLE logs (
     PRIMARY KEY (campaign, log)
 );
 
--- Which keys the logs were begun with: no others are taken (tally/log_keys.py).
+-- Which keys the logs were begun with: no others are taken (tally/log/keys.py).
 CREATE TABLE log_identity (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     verifier_key text NOT NULL,  -- as C2SP signed-note writes it, name included
@@ -492,7 +492,7 @@ CREATE TABLE publications (
     at timestamptz NOT NULL,
     kind text NOT NULL CHECK (kind IN ('scheduled', 'provisional', 'close', 'final')),
     as_of timestamptz NOT NULL,
-    content jsonb NOT NULL,   -- everything that the files are made from (tally/publication.py)
+    content jsonb NOT NULL,   -- everything that the files are made from (tally/publishing/publication.py)
     asked_by text NOT NULL,   -- 'publish' = the clock
     approved_by text,
     manifest_hash bytea,      -- SHA-256 of manifest.json; null until the files are made
@@ -519,7 +519,7 @@ CREATE TABLE destinations (
     form text NOT NULL CHECK (form IN ('webhook', 'wecom', 'dingtalk', 'mail')),
     address text NOT NULL,    -- URL or mail address
     secret bytea,             -- what webhooks are signed with; sealed with the console's key
-    events text[] NOT NULL,   -- tally.outbox.Event
+    events text[] NOT NULL,   -- tally.delivery.outbox.Event
     made_by text NOT NULL,
     made_at timestamptz NOT NULL DEFAULT now(),
     disabled_at timestamptz

@@ -19,7 +19,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from yarl import URL
 
-from tally import credentials
+from tally.accounts import credentials
 from tally.console import app as console_app
 from tally.console import limits
 from tally.console.parts import Role, Staff

@@ -6,9 +6,9 @@ import struct
 from collections import Counter
 
 from tally.holds import State
-from tally.leaves import Ruling
-from tally.log_keys import LogKeys
-from tally.log_store import open_ranges, read_head, read_records
+from tally.log.keys import LogKeys
+from tally.log.leaves import Ruling
+from tally.log.store import open_ranges, read_head, read_records
 from tests.naive_tree import tree_hash
 from voting.ballot import Position
 from voting.log_reader import Log, find_leaf, prove_consistency, prove_inclusion

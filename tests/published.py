@@ -5,9 +5,10 @@ from collections import Counter
 from datetime import datetime
 from random import Random
 
-from tally.leaves import LoggedVote, Role, Ruling, VoteLeaves
-from tally.merkle import GrowingTree
-from tally.publication_files import (
+from tally.log.leaves import LoggedVote, Role, Ruling, VoteLeaves
+from tally.log.merkle import GrowingTree
+from tally.log.signed_note import SignerKey
+from tally.publishing.publication_files import (
     CandidateTally,
     Content,
     HashingFile,
@@ -16,7 +17,6 @@ from tally.publication_files import (
     tally_candidates,
     write_files,
 )
-from tally.signed_note import SignerKey
 from voting.checkpoint import Checkpoint
 from voting.merkle import hash_leaf
 

@@ -4,8 +4,8 @@ Whoever changes a campaign or a candidate does it in one transaction: `lock_chan
 itself, `record`, which also makes every edge look again. The list only grows; a candidate's history
 is in it, and what the public is shown of it is `public_changes`.
 
-What may be changed when, and by how many persons, is not said here: see tally/campaign_changes.py
-for the staff, intake/save.py for imports.
+What may be changed when, and by how many persons, is not said here: see
+tally/campaigns/campaign_changes.py for the staff, intake/save.py for imports.
 """
 
 import enum

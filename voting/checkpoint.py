@@ -5,7 +5,8 @@
     CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=      root, base64
     time 2026-07-05T04:00:00Z              lines of ours: what else is said, one each
 
-The signatures are below, after an empty line (tally/signed_note.py). Reading does not check them.
+The signatures are below, after an empty line (tally/log/signed_note.py). Reading does not check
+them.
 
 Sources: https://c2sp.org/tlog-checkpoint, https://c2sp.org/signed-note.
 """

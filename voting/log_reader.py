@@ -1,7 +1,7 @@
 """What is read of the verifiable logs in Postgres: leaves by position, tiles, proofs.
 
-Owner of what is written: tally/integrator.py. A log only grows, and so does each of its tiles: a
-tile read after a checkpoint serves that checkpoint, whatever was appended in between.
+Owner of what is written: tally/log/integrator.py. A log only grows, and so does each of its tiles:
+a tile read after a checkpoint serves that checkpoint, whatever was appended in between.
 """
 
 import enum

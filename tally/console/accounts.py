@@ -8,20 +8,8 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
-from tally import credentials
-from tally.console import pages, sessions
-from tally.console.pages import N_
-from tally.console.parts import Admin, Role, SignedIn, Staff, TooMany, console_of, limiter
-from tally.console.sign_in import (
-    PASSWORD_PROBLEMS,
-    Password,
-    Text,
-    enrol_page,
-    open_totp,
-    read_enrolment,
-    seal_totp,
-)
-from tally.staff import (
+from tally.accounts import credentials
+from tally.accounts.staff import (
     EXPECTED,
     Account,
     By,
@@ -37,6 +25,18 @@ from tally.staff import (
     set_role,
     set_totp,
     use_step,
+)
+from tally.console import pages, sessions
+from tally.console.pages import N_
+from tally.console.parts import Admin, Role, SignedIn, Staff, TooMany, console_of, limiter
+from tally.console.sign_in import (
+    PASSWORD_PROBLEMS,
+    Password,
+    Text,
+    enrol_page,
+    open_totp,
+    read_enrolment,
+    seal_totp,
 )
 
 router = APIRouter()

@@ -23,13 +23,13 @@ from pydantic import SecretStr
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+from tally.accounts.sealing import Seal
 from tally.console import problems
 from tally.console.guard import Guard
 from tally.console.limits import limiter
 from tally.console.parts import Console
 from tally.console.wire import DeadlineProtocol
 from tally.patience import connect_valkey
-from tally.sealing import Seal
 from voting.heartbeat import Facts, Heartbeat, Part, beating, instance_name
 from voting.proxies import TrustedProxies
 from voting.settings import Settings

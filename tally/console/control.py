@@ -4,7 +4,7 @@ A change goes over three steps, each a page that works without a script: its for
 (was, becomes, whether the public is shown it, whether it takes a second person), and it is done or
 proposed. The form carries the version of the campaign that it was made from: where somebody changed
 it meanwhile, the answer says what, and nothing is done. What may be changed when is
-tally/campaign_changes.py's to say.
+tally/campaigns/campaign_changes.py's to say.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.requests import ClientDisconnect
 
 from tally import proposals
-from tally.campaign_changes import (
+from tally.campaigns.campaign_changes import (
     FIELD_TITLES,
     REASON_CHARACTERS_MAX,
     TITLES,

@@ -26,20 +26,20 @@ from fastapi.responses import Response
 from starlette.datastructures import UploadFile
 
 from tally import proposals
-from tally.campaign_changes import REASON_CHARACTERS_MAX, TITLES
-from tally.console import pages
-from tally.console.control import REFUSED, sent
-from tally.console.pages import N_
-from tally.console.parts import Admin, Console, Staff, console_of, limiter
-from tally.console.problem_words import in_chinese, in_english
-from tally.imports import (
+from tally.campaigns.campaign_changes import REASON_CHARACTERS_MAX, TITLES
+from tally.campaigns.imports import (
     CannotStage,
     import_now,
     needs_second_person,
     stage,
     summary_of,
 )
-from tally.uploads import ARCHIVE_BYTES_MAX, FILES_MAX, gather, unpack
+from tally.campaigns.uploads import ARCHIVE_BYTES_MAX, FILES_MAX, gather, unpack
+from tally.console import pages
+from tally.console.control import REFUSED, sent
+from tally.console.pages import N_
+from tally.console.parts import Admin, Console, Staff, console_of, limiter
+from tally.console.problem_words import in_chinese, in_english
 from voting.changes import Kind
 from voting.intake.folder import Checked, check_folder
 from voting.intake.problems import Level, Problem, errors_in

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import Response
 
-from tally import audit, outbox, proposals
+from tally import audit, proposals
 from tally.console import pages
 from tally.console.office import SQL as OFFICE_SQL
 from tally.console.office import archive_answer, archive_name, find_publication
@@ -27,18 +27,19 @@ from tally.console.parts import (
     limiter,
 )
 from tally.console.problems import problem
-from tally.destinations import (
+from tally.delivery import outbox
+from tally.delivery.destinations import (
     DestinationError,
     add_destination,
     check_destination,
     set_disabled,
 )
-from tally.destinations import (
+from tally.delivery.destinations import (
     Form as DestinationForm,
 )
-from tally.office_keys import SQL as KEYS_SQL
-from tally.office_keys import OfficeKeyError, Scope, make_key, revoke_key
-from tally.outbox import ENDS, SQL, WANTED, Event
+from tally.delivery.office_keys import SQL as KEYS_SQL
+from tally.delivery.office_keys import OfficeKeyError, Scope, make_key, revoke_key
+from tally.delivery.outbox import ENDS, SQL, WANTED, Event
 from tally.proposals import Outcome
 
 router = APIRouter()

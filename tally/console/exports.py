@@ -16,7 +16,7 @@ from tally import audit
 from tally.console import pages
 from tally.console.parts import Reviewing, Staff, console_of, limiter
 from tally.console.problems import problem
-from tally.exports import (
+from tally.delivery.exports import (
     Busy,
     Slots,
     csv_votes,

@@ -15,7 +15,8 @@ from fastapi import APIRouter, Form, HTTPException, Path, Query, Request
 from fastapi.responses import RedirectResponse, Response
 from markupsafe import Markup
 
-from tally import comments, objections, proposals
+from tally import comments, proposals
+from tally.campaigns import objections
 from tally.case_decisions import (
     CASES_MAX,
     Changed,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from tally import credentials
+from tally.accounts import credentials
 
 LOOKS_AT_ONCE = 2
 WAITING_MAX = 24

@@ -1,6 +1,6 @@
 """Browsers that somebody signed in with before: for them a lock of the account does not hold
-(tally/staff.py says why). A cookie says so, sealed with the console's key: it opens nothing, it
-only lets its holder try."""
+(tally/accounts/staff.py says why). A cookie says so, sealed with the console's key: it opens
+nothing, it only lets its holder try."""
 
 import base64
 import json
@@ -9,8 +9,8 @@ import time
 from fastapi import Request
 from fastapi.responses import Response
 
+from tally.accounts.sealing import SealError
 from tally.console.parts import console_of
-from tally.sealing import SealError
 
 KEPT_SECONDS = 180 * 86_400
 PEOPLE_MAX = 5

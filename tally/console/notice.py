@@ -10,10 +10,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
 
-from tally.console import pages
-from tally.console.flags import campaign_asked, newest_campaign, page_of
-from tally.console.parts import Answering, SignedIn, console_of, limiter
-from tally.notice import (
+from tally.campaigns.notice import (
     DAYS_MAX,
     FIELD_CHARACTERS_MAX,
     Fields,
@@ -22,6 +19,9 @@ from tally.notice import (
     place_change,
     read_facts,
 )
+from tally.console import pages
+from tally.console.flags import campaign_asked, newest_campaign, page_of
+from tally.console.parts import Answering, SignedIn, console_of, limiter
 
 router = APIRouter()
 

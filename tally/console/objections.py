@@ -10,12 +10,12 @@ from typing import Annotated
 from fastapi import APIRouter, Form, HTTPException, Path, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
-from tally import objections
+from tally.campaigns import objections
+from tally.campaigns.objections import Clerk, Refused
 from tally.console import pages
 from tally.console.flags import campaign_asked, newest_campaign, page_of
 from tally.console.pages import N_
 from tally.console.parts import Admin, Answering, Staff, console_of, limiter
-from tally.objections import Clerk, Refused
 from tally.written import UNSEEN, tidy, unseen_in
 
 router = APIRouter()

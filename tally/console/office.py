@@ -2,9 +2,9 @@
 
     Authorization: Bearer dzk_...
 
-Keys and scopes: tally/office_keys.py. Answers carry an ETag; who sends it back in If-None-Match
-gets 304 as long as nothing changed. Errors are application/problem+json. Its own description, and
-only its own, is at /office/v1/openapi.json; for people at /office/v1/.
+Keys and scopes: tally/delivery/office_keys.py. Answers carry an ETag; who sends it back in
+If-None-Match gets 304 as long as nothing changed. Errors are application/problem+json. Its own
+description, and only its own, is at /office/v1/openapi.json; for people at /office/v1/.
 
 Routes are limited by key. Keys that are made up or revoked are answered 401 WRONG_KEYS_PER_MINUTE
 times for an address, then 429 without being looked at; keys that were good before are looked at all
@@ -35,14 +35,14 @@ from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from tally import objections
+from tally.campaigns import objections
 from tally.console import pages
 from tally.console.guard import OFFICE_API
 from tally.console.limits import InMemory, address_key
 from tally.console.pages import N_
 from tally.console.parts import console_of, limiter
 from tally.console.problems import problem
-from tally.office_keys import KEYS_MAX, OfficeKey, Scope, find_key
+from tally.delivery.office_keys import KEYS_MAX, OfficeKey, Scope, find_key
 from tally.store import read_queries
 from tally.tallies import UnknownCampaign, read_campaign, read_tally
 from voting.campaign import Campaign, Visibility, microseconds, moment_at

@@ -22,13 +22,13 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
-from tally import staff
+from tally.accounts import staff
+from tally.accounts.sealing import SealError
 from tally.console import pages
 from tally.console.pages import N_
 from tally.console.parts import console_of, limiter
 from tally.console.problems import problem
 from tally.console.sign_in import finish_by_oidc
-from tally.sealing import SealError
 
 router = APIRouter()
 log = structlog.get_logger()

@@ -21,11 +21,11 @@ import asyncpg
 import redis.asyncio as redis
 from fastapi import Depends, Request
 
+from tally.accounts.sealing import Seal
+from tally.accounts.staff import KNOWN_PER_HOUR
 from tally.console.hashing import Hashing
 from tally.console.limits import STRANGERS, InMemory, address_key, limiter
 from tally.patience import Reach
-from tally.sealing import Seal
-from tally.staff import KNOWN_PER_HOUR
 from voting.proxies import TrustedProxies
 from voting.settings import Settings
 

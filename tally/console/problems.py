@@ -14,13 +14,13 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from slowapi.errors import RateLimitExceeded
 from starlette.exceptions import HTTPException
 
+from tally.accounts.staff import StaffError
 from tally.console import pages, sessions
 from tally.console.guard import OFFICE_API, SAFE_METHODS
 from tally.console.hashing import Busy
 from tally.console.pages import N_
 from tally.console.parts import Forbidden, NotSignedIn, TooMany, console_of
 from tally.patience import POSTGRES_AWAY
-from tally.staff import StaffError
 
 log = structlog.get_logger()
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Form, HTTPException, Path, Query, Request
 from fastapi.responses import Response
 
 from tally import proposals
-from tally.campaign_changes import FIELD_TITLES, TITLES
+from tally.campaigns.campaign_changes import FIELD_TITLES, TITLES
 from tally.case_decisions import Preview, preview
 from tally.console import pages
 from tally.console.pages import N_, Translate

@@ -20,13 +20,13 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
 from starlette.background import BackgroundTask
 
-from tally import credentials, staff
+from tally.accounts import credentials, staff
+from tally.accounts.sealing import SealError
+from tally.accounts.staff import Account, By, StaffError
 from tally.console import known_browsers, pages, sessions
 from tally.console.pages import N_
 from tally.console.parts import SignedIn, console_of, limiter
 from tally.console.problems import problem
-from tally.sealing import SealError
-from tally.staff import Account, By, StaffError
 
 router = APIRouter()
 log = structlog.get_logger()

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import pyotp
 from playwright.async_api import Browser, Locator, Page, expect
 
+from tally.accounts.credentials import CODE_SECONDS
 from tally.console import pages
-from tally.credentials import CODE_SECONDS
 from tests.browser.chromium import Watched, watched
 
 PASSWORD = "十二个以上的字才算口令，这里够了"

@@ -15,9 +15,9 @@ import pytest
 from playwright.async_api import Page, expect
 
 from antifraud.screen import Decision
-from tally import outbox
 from tally.console.parts import Role
-from tally.integrator import integrate
+from tally.delivery import outbox
+from tally.log.integrator import integrate
 from tests.browser.chromium import Watched, chromium, needs_chromium, watched
 from tests.campaign_folders import people, write_folder
 from tests.campaigns import add_campaign

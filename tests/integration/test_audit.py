@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from tally import audit
-from tally.publication import Asked, Kind, publish
+from tally.publishing.publication import Asked, Kind, publish
 from tests.logged import KEYS
 
 

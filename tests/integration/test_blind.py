@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from antifraud.screen import Decision
-from tally.campaign_changes import Change, apply
-from tally.integrator import integrate, sign_grown
+from tally.campaigns.campaign_changes import Change, apply
+from tally.log.integrator import integrate, sign_grown
 from tests.campaigns import add_campaign
 from tests.conftest import wait_until_async
 from tests.decided import Poll

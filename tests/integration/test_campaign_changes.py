@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from tally import audit
-from tally.campaign_changes import (
+from tally.campaigns.campaign_changes import (
     FIELD_TITLES,
     KIND,
     TITLES,

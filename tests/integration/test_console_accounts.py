@@ -7,8 +7,9 @@ import time
 
 import pytest
 
-from tally import audit, credentials
-from tally import staff as accounts
+from tally import audit
+from tally.accounts import credentials
+from tally.accounts import staff as accounts
 from tests.console import PASSWORD, console  # noqa: F401  # a fixture
 
 NEW = "a brand new sentence"

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from tally import proposals
-from tally.campaign_changes import WHEN, Change, apply, read_campaign, read_changes
+from tally.campaigns.campaign_changes import WHEN, Change, apply, read_campaign, read_changes
 from tally.closing import is_closed
 from tally.console import control_import
 from tally.console.control import FORMS, _zoned

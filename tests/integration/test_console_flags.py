@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tally import staff
+from tally.accounts import staff
 from tally.case_decisions import content_of
 from tally.holds import WATCH, Action, Case, OneFlag, State, decide
 from tally.proposals import propose

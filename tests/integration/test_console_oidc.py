@@ -6,7 +6,7 @@ import pytest
 from joserfc.jwk import RSAKey
 
 from tally import audit
-from tally import staff as accounts
+from tally.accounts import staff as accounts
 from tests.console import PASSWORD, running_console
 from tests.identity_provider import running_provider
 

@@ -11,8 +11,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from tally import audit, credentials
-from tally import staff as accounts
+from tally import audit
+from tally.accounts import credentials
+from tally.accounts import staff as accounts
 from tally.console import sessions, sign_in
 from tally.console.limits import InMemory
 from tests.conftest import wait_until_async

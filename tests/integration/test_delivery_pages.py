@@ -5,10 +5,10 @@ import re
 
 import pytest
 
-from tally import outbox
 from tally.console import delivery
-from tally.destinations import open_access
-from tally.outbox import WANTED, Event
+from tally.delivery import outbox
+from tally.delivery.destinations import open_access
+from tally.delivery.outbox import WANTED, Event
 from tests.campaigns import add_campaign
 from tests.console import console  # noqa: F401  # a fixture
 from tests.publications import add_publication
@@ -218,7 +218,7 @@ async def test_of_a_rehearsal_nothing_is_shown_as_published(console, postgres): 
 def test_whatever_is_refused_has_its_chinese():
     import inspect
 
-    from tally import destinations, office_keys
+    from tally.delivery import destinations, office_keys
 
     raised = set()
     for module in (destinations, office_keys):

@@ -13,8 +13,8 @@ from antifraud.limits import PERIODS_US, Rate
 from antifraud.screen import Decision
 from tally.flusher import Flusher, FlusherMetrics
 from tally.holds import Action, OneFlag, decide
-from tally.integrator import integrate, sign_grown
-from tally.signed_note import VerifierKey, open_note
+from tally.log.integrator import integrate, sign_grown
+from tally.log.signed_note import VerifierKey, open_note
 from tests.conftest import wait_until_async
 from tests.decided import Poll
 from tests.journal_builder import make_vote

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tally.campaign_changes import Change, apply
+from tally.campaigns.campaign_changes import Change, apply
 from tests.campaigns import add_campaign
 from tests.conftest import wait_until_async
 from voting.campaign import Campaign, Limits, Order, Rules, Visibility, VotingWindow

@@ -20,9 +20,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antifraud.screen import Decision
-from tally import exports
 from tally.console import exports as pages_of_exports
-from tally.exports import (
+from tally.delivery import exports
+from tally.delivery.exports import (
     DWELL_STEPS_CENTISECONDS,
     FORMULA_STARTS,
     TOKEN_AGE_STEPS_SECONDS,

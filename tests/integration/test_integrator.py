@@ -7,13 +7,13 @@ import asyncpg
 import pytest
 
 from antifraud.screen import Decision
-from tally import integrator
 from tally.holds import WATCH, Action, OneFlag, decide
-from tally.integrator import LEAVES_MAX, integrate, sign_checkpoint, sign_grown, snapshot
-from tally.leaves import Ruling
-from tally.log_keys import LogKeys
-from tally.log_store import LOG_SQL, LogConflict, read_head, read_rulings
-from tally.signed_note import NoteError, open_note
+from tally.log import integrator
+from tally.log.integrator import LEAVES_MAX, integrate, sign_checkpoint, sign_grown, snapshot
+from tally.log.keys import LogKeys
+from tally.log.leaves import Ruling
+from tally.log.signed_note import NoteError, open_note
+from tally.log.store import LOG_SQL, LogConflict, read_head, read_rulings
 from tests.campaigns import add_campaign
 from tests.conftest import wait_until_async
 from tests.decided import Poll, counted, sums

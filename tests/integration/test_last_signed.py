@@ -7,11 +7,11 @@ from random import Random
 
 import pytest
 
-from tally.integrator import integrate, sign_grown
-from tally.last_signed import LastSigned
-from tally.log_keys import LogKeys
-from tally.log_store import LogConflict
-from tally.publication import (
+from tally.log.integrator import integrate, sign_grown
+from tally.log.keys import LogKeys
+from tally.log.last_signed import LastSigned
+from tally.log.store import LogConflict
+from tally.publishing.publication import (
     PUBLISHER,
     Asked,
     Kind,

@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from tally.integrator import integrate
-from tally.leaves import LoggedVote, VoteLeaves
-from tally.log_store import Head, LogWriter
-from tally.merkle import GrowingTree
+from tally.log.integrator import integrate
+from tally.log.leaves import LoggedVote, VoteLeaves
+from tally.log.merkle import GrowingTree
+from tally.log.store import Head, LogWriter
 from tests.campaigns import add_campaign
 from tests.decided import Poll, counted
 from tests.logged import KEYS

@@ -2,8 +2,8 @@
 
 import json
 
-from tally.log_keys import LogKeys
-from tally.signed_note import VerifierKey
+from tally.log.keys import LogKeys
+from tally.log.signed_note import VerifierKey
 
 
 async def test_verifier_key_is_shown_and_the_secret_is_not(dianzan, tmp_path):

@@ -7,9 +7,9 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from antifraud.flags import KIND_NATS
-from tally import notice
+from tally.campaigns import notice
+from tally.campaigns.notice import Fields, copy_struck, draft, read_facts
 from tally.holds import Action, Case, Decider, decide
-from tally.notice import Fields, copy_struck, draft, read_facts
 from tally.tallies import read_campaign
 from tests.campaigns import add_campaign
 from tests.console import console  # noqa: F401  # a fixture

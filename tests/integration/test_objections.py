@@ -8,8 +8,9 @@ import re
 import asyncpg
 import pytest
 
-from tally import audit, objections
-from tally.objections import Clerk, Refused
+from tally import audit
+from tally.campaigns import objections
+from tally.campaigns.objections import Clerk, Refused
 from tally.tallies import read_campaign
 from tests.console import console  # noqa: F401  # a fixture
 from tests.decided import counted

@@ -10,7 +10,7 @@ import pytest
 from tally.console import office
 from tally.console.limits import InMemory
 from tally.console.office import UNPACKED_ARCHIVE_BYTES_MAX, hidden_until
-from tally.office_keys import Scope, find_key, make_key, revoke_key
+from tally.delivery.office_keys import Scope, find_key, make_key, revoke_key
 from tests.campaigns import add_campaign
 from tests.console import console  # noqa: F401  # a fixture
 from tests.decided import Poll, counted

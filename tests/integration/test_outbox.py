@@ -18,9 +18,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tally import outbox
-from tally.couriers import Couriers, dingtalk_query, mail_envelope
-from tally.destinations import (
+from tally.accounts.sealing import Seal
+from tally.delivery import outbox
+from tally.delivery.couriers import Couriers, dingtalk_query, mail_envelope
+from tally.delivery.destinations import (
     DestinationError,
     add_destination,
     check_destination,
@@ -28,8 +29,8 @@ from tally.destinations import (
     is_public,
     set_disabled,
 )
-from tally.messages import message
-from tally.outbox import (
+from tally.delivery.messages import message
+from tally.delivery.outbox import (
     TRIES_MAX,
     WANTED,
     Event,
@@ -38,7 +39,6 @@ from tally.outbox import (
     PostOffice,
     pause_after,
 )
-from tally.sealing import Seal
 from tests.conftest import captured_logs, wait_until_async
 from tests.receivers import dawdle, dawdle_with_the_head, hang, mail_server, receiver
 from voting.settings import load_settings

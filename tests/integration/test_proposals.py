@@ -6,7 +6,8 @@ import json
 import asyncpg
 import pytest
 
-from tally import audit, proposals, staff
+from tally import audit, proposals
+from tally.accounts import staff
 from tally.case_decisions import (
     NeedsSecond,
     content_of,

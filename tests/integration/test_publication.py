@@ -13,11 +13,14 @@ import asyncpg
 import pytest
 
 from antifraud.screen import Decision
-from tally import audit, outbox, publication, publication_files
+from tally import audit
+from tally.delivery import outbox
 from tally.holds import Action, Case, decide
-from tally.integrator import integrate, sign_grown
-from tally.log_store import LogConflict
-from tally.publication import (
+from tally.log.integrator import integrate, sign_grown
+from tally.log.signed_note import SignerKey
+from tally.log.store import LogConflict
+from tally.publishing import publication, publication_files
+from tally.publishing.publication import (
     PUBLISHER,
     Asked,
     Kind,
@@ -29,8 +32,7 @@ from tally.publication import (
     until_flushed,
     write_folder,
 )
-from tally.publication_files import FolderInUse, new_folder
-from tally.signed_note import SignerKey
+from tally.publishing.publication_files import FolderInUse, new_folder
 from tally.tallies import TallyError
 from tally.verify import verify
 from tests.campaigns import add_campaign

@@ -15,17 +15,18 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from antifraud.screen import Decision
-from tally import final_seal, lives, patience, proposals, publication, publisher
-from tally.destinations import add_destination, check_destination
+from tally import lives, patience, proposals
+from tally.accounts.sealing import Seal
+from tally.delivery.destinations import add_destination, check_destination
 from tally.flusher import Flusher, FlusherMetrics
 from tally.holds import Action, Case, decide
-from tally.integrator import integrate
-from tally.last_signed import LastSigned
-from tally.log_keys import LogKeys, LogKeysError
-from tally.publication import Asked, Kind, publish
-from tally.publisher import last_due, run_publisher, scheduled_is_due
+from tally.log.integrator import integrate
+from tally.log.keys import LogKeys, LogKeysError
+from tally.log.last_signed import LastSigned
+from tally.publishing import final_seal, publication, publisher
+from tally.publishing.publication import Asked, Kind, publish
+from tally.publishing.publisher import last_due, run_publisher, scheduled_is_due
 from tally.reconcile import NotComparable
-from tally.sealing import Seal
 from tally.verify import verify
 from tests.campaigns import add_campaign
 from tests.conftest import captured_logs, wait_until, wait_until_async

@@ -9,7 +9,7 @@ import pytest
 from playwright.async_api import expect
 
 from antifraud.screen import Decision
-from tally.integrator import integrate, sign_grown
+from tally.log.integrator import integrate, sign_grown
 from tests.browser.chromium import chromium, needs_chromium, watched
 from tests.decided import Poll
 from tests.journal_builder import make_vote

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from deploy.local.run_folder import hold_run_folder
-from tally import credentials
+from tally.accounts import credentials
 
 
 async def feed(start, *arguments, stdin):

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from antifraud.screen import Decision
 from tally.holds import WATCH, Action, OneFlag, decide
-from tally.integrator import integrate, sign_checkpoint, sign_grown, snapshot
-from tally.log_store import read_head
-from tally.signed_note import open_note
+from tally.log.integrator import integrate, sign_checkpoint, sign_grown, snapshot
+from tally.log.signed_note import open_note
+from tally.log.store import read_head
 from tests.campaigns import add_campaign
 from tests.decided import Poll, sums
 from tests.journal_builder import DAY, make_vote

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tally import credentials
-from tally.credentials import SetUp
-from tally.sealing import Seal, SealError
+from tally.accounts import credentials
+from tally.accounts.credentials import SetUp
+from tally.accounts.sealing import Seal, SealError
 
 SECRET = b"12345678901234567890"
 

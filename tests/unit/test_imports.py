@@ -2,7 +2,7 @@
 
 import json
 
-from tally.imports import KIND, from_json, summary_of, to_json
+from tally.campaigns.imports import KIND, from_json, summary_of, to_json
 from tests.campaign_folders import MANIFEST, jpeg, people, write_folder
 from voting.changes import Kind, Recorded
 from voting.intake.folder import check_folder

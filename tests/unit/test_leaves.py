@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tally.leaves import (
+from tally.log.leaves import (
     OPENING_BYTES,
     RULING_BYTES,
     VOTE_BYTES,

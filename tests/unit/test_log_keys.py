@@ -5,8 +5,8 @@ import stat
 
 import pytest
 
-from tally.log_keys import LogKeys, LogKeysError
-from tally.signed_note import open_note
+from tally.log.keys import LogKeys, LogKeysError
+from tally.log.signed_note import open_note
 
 
 def test_keys_are_made_once_for_the_owner_alone(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tally.merkle import GrowingTree, right_edge
+from tally.log.merkle import GrowingTree, right_edge
 from tests.naive_tree import path, proof, tree_hash
 from voting.merkle import (
     EMPTY_ROOT,

@@ -11,8 +11,9 @@ import python_calamine
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tally import publication_files, verify
-from tally.publication_files import (
+from tally import verify
+from tally.publishing import publication_files
+from tally.publishing.publication_files import (
     CandidateTally,
     Made,
     make_files,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tally.signed_note import NoteError, SignerKey, VerifierKey, key_id, open_note
+from tally.log.signed_note import NoteError, SignerKey, VerifierKey, key_id, open_note
 from voting.checkpoint import Checkpoint, CheckpointError
 
 # The example of the format's first implementation: golang.org/x/mod/sumdb/note.

@@ -7,8 +7,8 @@ import zipfile
 
 import pytest
 
-from tally import uploads
-from tally.uploads import gather, unpack
+from tally.campaigns import uploads
+from tally.campaigns.uploads import gather, unpack
 from tests.campaign_folders import MANIFEST, csv_bytes, grid, jpeg, people
 from voting.intake.folder import check_folder
 

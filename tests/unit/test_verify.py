@@ -18,9 +18,9 @@ import pytest
 
 from tally import verify
 from tally.canonical import canonical
-from tally.leaves import Role, Ruling
-from tally.publication_files import Content, make_files, write_files
-from tally.signed_note import SignerKey
+from tally.log.leaves import Role, Ruling
+from tally.log.signed_note import SignerKey
+from tally.publishing.publication_files import Content, make_files, write_files
 from tally.verify import NoPublication, Report, key_from
 from tests.published import SIGNER, DrawnCampaign
 from voting.checkpoint import Checkpoint
@@ -216,7 +216,7 @@ def publish_changed(folder, drawn, *, tally=None, decisions=None, files=None, no
 
 def signed_anew(made):
     """With a manifest and signature of its own."""
-    from tally.publication_files import _listed, sign_manifest
+    from tally.publishing.publication_files import _listed, sign_manifest
 
     manifest = json.loads(made.files["manifest.json"])
     manifest["files"] = {

@@ -16,7 +16,7 @@ import argon2
 import pyotp
 import segno
 
-from tally.sealing import Seal, SealError
+from tally.accounts.sealing import Seal, SealError
 
 PASSWORD_CHARACTERS_MIN = 12
 PASSWORD_CHARACTERS_MAX = 200

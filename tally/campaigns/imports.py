@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 import asyncpg
 
 from tally import audit
-from tally.campaign_changes import FIELD_TITLES, TITLES
+from tally.campaigns.campaign_changes import FIELD_TITLES, TITLES
 from tally.proposal_kinds import ADMINS, N_, CannotBeDone, Content, Kind, Person, Translate
 from tally.store import read_queries
 from voting.campaign import VotingWindow

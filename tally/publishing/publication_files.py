@@ -18,7 +18,7 @@ file, and how it hangs together, is checked by tally/verify.py, which shares no 
 
 and where the log is published with it, which changes nothing of the above:
 
-    log/openings.bin      what opens each leaf of the votes' log, 36 bytes each (tally/leaves.py)
+    log/openings.bin      what opens each leaf of the votes' log, 36 bytes each (leaves.py)
     log/rulings.bin       the leaves of the other log, 27 bytes each
     log/manifest.json, log/manifest.sig
 """
@@ -38,7 +38,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tally.canonical import canonical
-from tally.signed_note import SignerKey
+from tally.log.signed_note import SignerKey
 
 TALLY_FORMAT = "dianzan-tally-1"
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"

@@ -34,10 +34,11 @@ import asyncpg
 import redis.asyncio as redis
 
 from antifraud.heuristics import RULES_VERSION
-from tally import audit, outbox
+from tally import audit
 from tally.closing import FlushedClosing, flushed_closings
+from tally.delivery import outbox
 from tally.holds import WATCH
-from tally.integrator import (
+from tally.log.integrator import (
     Snapshot,
     check_keys,
     hand_out,
@@ -46,11 +47,11 @@ from tally.integrator import (
     sign_head,
     snapshot,
 )
-from tally.last_signed import LastSigned, put_back
-from tally.log_keys import LogKeys
-from tally.log_store import open_ranges, read_head, read_records
+from tally.log.keys import LogKeys
+from tally.log.last_signed import LastSigned, put_back
+from tally.log.store import open_ranges, read_head, read_records
 from tally.patience import Guard
-from tally.publication_files import (
+from tally.publishing.publication_files import (
     TALLY_FORMAT,
     CandidateTally,
     Content,

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 import asyncpg
 from yarl import URL
 
-from tally.outbox import SQL, WANTED, Event
-from tally.sealing import Seal
+from tally.accounts.sealing import Seal
+from tally.delivery.outbox import SQL, WANTED, Event
 
 DESTINATIONS_MAX = 50
 NAME_CHARACTERS_MAX = 64

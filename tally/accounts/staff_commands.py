@@ -14,11 +14,11 @@ import asyncpg
 import typer
 
 from tally import audit as audit_log
-from tally import credentials
-from tally import staff as accounts
+from tally.accounts import credentials
+from tally.accounts import staff as accounts
+from tally.accounts.sealing import Seal
+from tally.accounts.staff import EXPECTED, Account, By, StaffError
 from tally.commands import address_of, answer_to, fail
-from tally.sealing import Seal
-from tally.staff import EXPECTED, Account, By, StaffError
 from voting.settings import Settings, load_settings
 
 app = typer.Typer()

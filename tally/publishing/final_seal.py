@@ -11,8 +11,8 @@ from typing import Any
 import asyncpg
 
 from tally.proposal_kinds import N_, CannotBeDone, Content, Kind, Person, Translate
-from tally.publication import SQL, Asked, Sums, read_sums
-from tally.publication import Kind as PublicationKind
+from tally.publishing.publication import SQL, Asked, Sums, read_sums
+from tally.publishing.publication import Kind as PublicationKind
 from tally.store import SQL as STORE_SQL
 
 AGREED = "agreed to; the publisher makes it"

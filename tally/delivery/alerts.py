@@ -23,8 +23,8 @@ import asyncpg
 import redis.asyncio as redis
 import structlog
 
-from tally import outbox
-from tally.outbox import Connect, Event
+from tally.delivery import outbox
+from tally.delivery.outbox import Connect, Event
 from tally.parts import PartState, PartStatus, look_at_parts
 from tally.store import read_queries
 from voting.heartbeat import Part

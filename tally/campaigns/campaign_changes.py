@@ -29,7 +29,8 @@ from zoneinfo import ZoneInfo
 import asyncpg
 
 from antifraud.limits import Rate
-from tally import audit, outbox
+from tally import audit
+from tally.delivery import outbox
 from tally.proposal_kinds import ADMINS, CannotBeDone, Content, Person, Translate
 from tally.proposal_kinds import Kind as ProposalKind
 from tally.store import read_queries

@@ -29,9 +29,9 @@ from pathlib import Path
 
 import asyncpg
 
-from tally.log_keys import LogKeys
-from tally.log_store import LogConflict, root_at
-from tally.publication_files import MANIFEST
+from tally.log.keys import LogKeys
+from tally.log.store import LogConflict, root_at
+from tally.publishing.publication_files import MANIFEST
 from voting.checkpoint import Checkpoint
 from voting.log_reader import Log
 from voting.whole_files import written_aside

@@ -41,19 +41,19 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from redis.exceptions import OutOfMemoryError
 
-from tally.alerts import LOOK_EVERY_SECONDS as ALERTS_EVERY_SECONDS
-from tally.alerts import RECONCILIATION_FACT, Alerts
 from tally.canonical import NotCanonical
 from tally.closing import ClosingError, flushed_closings, keep_closings
-from tally.final_seal import AGREED, agreed_sums, asked_by
+from tally.delivery.alerts import LOOK_EVERY_SECONDS as ALERTS_EVERY_SECONDS
+from tally.delivery.alerts import RECONCILIATION_FACT, Alerts
+from tally.delivery.outbox import Addressee, Letter, PostOffice, forget_old
 from tally.holds import release_undecided
-from tally.integrator import integrate, sign_grown
 from tally.lives import Life, OnePerInstallation
-from tally.log_keys import LogKeys
-from tally.log_store import LogConflict
-from tally.outbox import Addressee, Letter, PostOffice, forget_old
+from tally.log.integrator import integrate, sign_grown
+from tally.log.keys import LogKeys
+from tally.log.store import LogConflict
 from tally.patience import POSTGRES_AWAY, VALKEY_AWAY, connect_valkey, ended_in_time
-from tally.publication import (
+from tally.publishing.final_seal import AGREED, agreed_sums, asked_by
+from tally.publishing.publication import (
     PUBLISHER,
     SQL,
     Asked,
@@ -65,7 +65,7 @@ from tally.publication import (
     resume,
     write_folder,
 )
-from tally.publication_files import MANIFEST, FolderInUse
+from tally.publishing.publication_files import MANIFEST, FolderInUse
 from tally.reconcile import NotComparable, reconcile
 from tally.tallies import TallyError
 from voting.campaign import Campaign, Visibility
@@ -75,7 +75,7 @@ from voting.journal import EntryId, JournalError
 from voting.settings import Settings
 
 if TYPE_CHECKING:
-    from tally.couriers import Couriers
+    from tally.delivery.couriers import Couriers
 
 INTEGRATE_EVERY_SECONDS = 1.0
 CHECKPOINT_EVERY_SECONDS = 10.0
@@ -455,7 +455,7 @@ class _LateCouriers:
     async def deliver(self, letter: Letter, to: Addressee) -> None:
         async with self._opening:
             if self._couriers is None:
-                from tally.couriers import Couriers
+                from tally.delivery.couriers import Couriers
 
                 couriers = Couriers(self._settings)
                 self._couriers = await self._opened.enter_async_context(couriers)

@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 import asyncpg
 
-from tally.leaves import (
+from tally.log.keys import LogKeys
+from tally.log.leaves import (
     RULING_BYTES,
     VOTE_BYTES,
     LoggedVote,
@@ -23,13 +24,12 @@ from tally.leaves import (
     bundle,
     unbundle,
 )
-from tally.log_keys import LogKeys
-from tally.merkle import GrowingTree, Tile, right_edge
+from tally.log.merkle import GrowingTree, Tile, right_edge
 from tally.store import read_queries
 from voting.log_reader import Log, Runs, read_tiles
 from voting.merkle import ENTRIES_LEVEL, TILE_HEIGHT, TILE_WIDTH, TileId, hash_leaf
 
-LOG_SQL = read_queries(Path(__file__).with_name("log_store.sql"))
+LOG_SQL = read_queries(Path(__file__).with_name("store.sql"))
 
 RECORD_BYTES = {Log.VOTES: VOTE_BYTES, Log.RULINGS: RULING_BYTES}
 

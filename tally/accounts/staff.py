@@ -23,7 +23,7 @@ from typing import Any
 import asyncpg
 
 from tally import audit
-from tally.credentials import SetUp, mark_of
+from tally.accounts.credentials import SetUp, mark_of
 from tally.store import read_queries
 
 SQL = read_queries(Path(__file__).with_name("staff.sql"))

@@ -32,10 +32,10 @@ import asyncpg
 
 from antifraud.screen import Decision
 from tally.holds import WATCH, State
-from tally.last_signed import LastSigned
-from tally.leaves import LoggedVote, Role, Ruling, VoteLeaves
-from tally.log_keys import LogKeys
-from tally.log_store import (
+from tally.log.keys import LogKeys
+from tally.log.last_signed import LastSigned
+from tally.log.leaves import LoggedVote, Role, Ruling, VoteLeaves
+from tally.log.store import (
     LOG_SQL,
     POSTGRES_EPOCH_US,
     Head,

@@ -46,8 +46,8 @@ import asyncpg
 from antifraud.heuristics import REASON_NAMES
 from antifraud.networks import NetworkClass
 from antifraud.user_agents import AUTOMATION, FIRST_MODEL, UNKNOWN
+from tally.delivery.outbox import Connect
 from tally.holds import State
-from tally.outbox import Connect
 from tally.store import read_queries
 from voting.campaign import Campaign
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from tally.log_keys import LogKeys
+from tally.log.keys import LogKeys
 from voting.key_commands import keys
 from voting.settings import load_settings
 

@@ -14,7 +14,7 @@ as long as nothing was signed. `signing` is the seed of an Ed25519 key. Out of `
 salts of all leaves: whoever learns them before the close learns, of every receipt that is shown to
 him, whom it liked, by trying all candidates.
 
-The database remembers which keys its logs were begun with, and takes no others (log_store.py): a
+The database remembers which keys its logs were begun with, and takes no others (store.py): a
 lost file cannot be replaced by a new one. Keep a copy off the machine. There is no rotation: a key
 that became known is answered by a new installation, and by saying so.
 """
@@ -27,7 +27,7 @@ import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tally.signed_note import SignerKey, is_key_name
+from tally.log.signed_note import SignerKey, is_key_name
 from voting.whole_files import written_aside
 
 

@@ -238,7 +238,7 @@ class NotTaken(Exception):
 
 
 Deliver = Callable[[Letter, Addressee], Any]
-"""async (letter, addressee) -> None; raises NotTaken. tally.couriers.Couriers.deliver."""
+"""async (letter, addressee) -> None; raises NotTaken. tally.delivery.couriers.Couriers.deliver."""
 
 
 @dataclass(slots=True)

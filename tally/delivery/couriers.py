@@ -51,7 +51,8 @@ from aiohttp.resolver import ThreadedResolver
 from pydantic import SecretStr
 from yarl import URL
 
-from tally.destinations import (
+from tally.accounts.sealing import Seal, SealError
+from tally.delivery.destinations import (
     Access,
     DestinationError,
     Form,
@@ -59,9 +60,8 @@ from tally.destinations import (
     is_public,
     open_access,
 )
-from tally.messages import Message, message
-from tally.outbox import DEADLINE_SECONDS, Addressee, Letter, NotTaken
-from tally.sealing import Seal, SealError
+from tally.delivery.messages import Message, message
+from tally.delivery.outbox import DEADLINE_SECONDS, Addressee, Letter, NotTaken
 from voting.settings import Settings
 
 ANSWER_BYTES_MAX = 4_096

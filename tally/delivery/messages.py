@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tally.outbox import Event
+from tally.delivery.outbox import Event
 
 MARK = "【点赞】"
 """Each message begins with it: a robot that asks for a keyword can be given 点赞."""

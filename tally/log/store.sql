@@ -1,4 +1,4 @@
--- What the integrator and whoever reads the logs ask of Postgres; log_store.py reads them. What the
+-- What the integrator and whoever reads the logs ask of Postgres; store.py reads them. What the
 -- edge reads too is in voting/log_reader.py.
 
 -- name: lock_logs

@@ -16,7 +16,7 @@ from tally.commands import address_of, answer_to, fail
 from voting.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from tally.publication import Published
+    from tally.publishing.publication import Published
 
 app = typer.Typer()
 
@@ -67,7 +67,7 @@ def publish(
     """
     if campaign is None and out is None and number is None and not now and not with_log:
         # The other commands need none of these.
-        from tally.publisher import run_publisher
+        from tally.publishing.publisher import run_publisher
         from tally.serving import serve
 
         serve(
@@ -111,10 +111,10 @@ def _write(
 ) -> None:
     """What `publish` does by hand."""
     from tally.closing import ClosingError
-    from tally.log_keys import LogKeysError
-    from tally.log_store import LogConflict
-    from tally.publication import PublicationError
-    from tally.publication_files import FolderInUse, check_free
+    from tally.log.keys import LogKeysError
+    from tally.log.store import LogConflict
+    from tally.publishing.publication import PublicationError
+    from tally.publishing.publication_files import FolderInUse, check_free
     from tally.tallies import TallyError
 
     settings = load_settings()
@@ -146,7 +146,7 @@ async def _publish(
     settings: Settings, campaign_id: str, number: int | None, out: Path, with_log: bool
 ) -> tuple["Published", str]:
     """What was published, and the verifier key of it."""
-    from tally.publication import (
+    from tally.publishing.publication import (
         Asked,
         Kind,
         PublicationError,
@@ -162,7 +162,7 @@ async def _publish(
     connection = await asyncpg.connect(dsn)
     try:
         from tally.closing import flushed_closings, keep_closings
-        from tally.integrator import load_or_make_keys
+        from tally.log.integrator import load_or_make_keys
         from tally.patience import connect_valkey
         from tally.tallies import read_campaign
 
@@ -194,7 +194,7 @@ async def _publish(
 
 def _login() -> str:
     """Who sits at the machine, for the record."""
-    from tally.publication import PUBLISHER
+    from tally.publishing.publication import PUBLISHER
 
     try:
         name = getpass.getuser()
