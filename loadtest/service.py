@@ -156,9 +156,10 @@ class Service:
         (the latter with all that it forked)."""
         found = []
         for process in self.processes()[1:]:
-            words = [Path(word).name for word in " ".join(process.cmdline()).split()[:3]]
-            if part in words or (part == "postgres" and process.name() == part):
-                found.append(process.pid)
+            with contextlib.suppress(psutil.NoSuchProcess):  # a backend of Postgres that went
+                words = [Path(word).name for word in " ".join(process.cmdline()).split()[:3]]
+                if part in words or (part == "postgres" and process.name() == part):
+                    found.append(process.pid)
         if not found:
             raise ServiceError(f"no process of `dianzan up` shows {part!r} in its command line")
         return found

@@ -60,15 +60,18 @@ class StaffMember:
     async def is_told(self, text: str) -> None:
         await expect(self.page.get_by_role("status").first).to_contain_text(_(text))
 
-    async def set_up(self, link: str) -> None:
-        """Use the one-time link: choose a password, enrol an authenticator; in they are."""
+    async def set_up(self, link: str) -> str:
+        """Use the one-time link: choose a password, enrol an authenticator; in they are. The code
+        that they enrolled with."""
         await self.page.goto(link)
         await self.fill(password=PASSWORD, again=PASSWORD)
         await self.press("Go on")
         secret = await self.page.locator(".secret").inner_text()
         self.authenticator = pyotp.TOTP(secret.replace(" ", ""))
-        await self.enter_code("Enrol", self.code())
+        code = self.code()
+        await self.enter_code("Enrol", code)
         await self.is_in()
+        return code
 
     async def is_in(self) -> None:
         await expect(self.page.locator("header a[href='/account']")).to_have_text(self.name)

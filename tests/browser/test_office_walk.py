@@ -173,8 +173,7 @@ def link_of(service: Service, member: StaffMember) -> str:
 async def get_in(service: Service, li: StaffMember) -> None:
     """The first account there is: set up, out again, and in by password and code."""
     link = link_of(service, li)
-    await li.set_up(link)
-    enrolled_with = li.code()
+    enrolled_with = await li.set_up(link)
     await li.sign_out()
     await li.page.goto(link)
     await expect(li.page.locator("main")).to_contain_text(

@@ -409,7 +409,7 @@ async def test_a_store_that_stands_still_neither_stalls_the_console_nor_opens_it
             await client.get("/account")
             return not limiter.in_memory
 
-        await wait_until_async(is_found_again, 15, what="the store to be found again")
+        await wait_until_async(is_found_again, 60, what="the store to be found again")
 
 
 async def test_a_store_that_takes_connections_and_says_nothing_is_the_same(

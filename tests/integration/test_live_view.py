@@ -335,7 +335,9 @@ async def test_the_rate_follows_what_comes_whatever_is_decided_meanwhile(live, v
     added = (await read_hot_numbers(valkey, "spring")).in_all.votes - 100_000
     assert watched.snapshot is not None
     expected = added / (time.monotonic() - began)
-    assert watched.snapshot.rate == pytest.approx(expected, rel=0.5)
+    # Of the last moments, so on a busy machine not the mean; with what was struck it would be 25
+    # times as much, or less than nothing.
+    assert expected / 15 < watched.snapshot.rate < expected * 15
     assert all(rate >= 0 for rate in watched.snapshot.rates)
 
 

@@ -15,7 +15,7 @@ SOURCES = [
         for path in sorted((ROOT / "voting" / "intake").glob("*.py"))
         if path.name not in ("commands.py", "demo.py", "importer.py")
     ),
-    ROOT / "tally" / "uploads.py",
+    ROOT / "tally" / "campaigns" / "uploads.py",
 ]
 SENTENCE = re.compile(
     r"(is|has|must|names|holds|stands|lets|unpacks|none|was|cannot|would|the|no|sheet|\S+ \(?\S+\)?"
