@@ -333,8 +333,8 @@ async def test_the_rate_follows_what_comes_whatever_is_decided_meanwhile(live, v
             await valkey.hincrby(KEY, "s1", 500)  # a strike moves, and is no like
             await watched.next(1)
     assert watched.snapshot is not None
-    # Each look is moments after the one before, so how fast says nothing here. What was struck would
-    # make it less than nothing.
+    # Each look is moments after the one before, so how fast says nothing here. What was struck
+    # would make it less than nothing.
     assert watched.snapshot.rate > 0
     assert all(rate >= 0 for rate in watched.snapshot.rates)
 
