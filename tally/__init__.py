@@ -34,6 +34,7 @@ Answering for it
 Frames
     lives.py         a process of which an installation has one, and what goes on in it
     patience.py      waiting servers out, stopping in time; serving.py metrics, logs, exit codes
+    translated.py    texts for people: English here, Chinese where they are shown
     hot_functions.py calls of our function libraries in the store
     commands.py      dianzan flush | migrate | tally; *_commands.py the rest
 """

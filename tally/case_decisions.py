@@ -28,8 +28,9 @@ from tally.holds import (
     State,
     decide_all,
 )
-from tally.proposal_kinds import N_, CannotBeDone, Content, Kind, Person, Translate, seen
+from tally.proposal_kinds import CannotBeDone, Content, Kind, Person, seen
 from tally.store import SQL
+from tally.translated import N_, Translate
 from voting.campaign import Campaign
 
 CASES_MAX = 50

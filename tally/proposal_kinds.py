@@ -7,28 +7,19 @@ import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import asyncpg
+
+from tally.translated import Translate
 
 Content = Mapping[str, Any]
 """What is proposed, ready for JSON: strings, integers, lists and objects."""
 
 
-class Translate(Protocol):
-    """English -> the language of whoever reads it; `{name}` is filled in: _("{n} votes", n=3)."""
-
-    def __call__(self, text: str, **values: object) -> str: ...
-
-
 DECIDERS = frozenset({"reviewer", "admin"})
 """Roles that decide on votes."""
 ADMINS = frozenset({"admin"})
-
-
-def N_(text: str) -> str:
-    """Marks a text that is translated where it is shown."""
-    return text
 
 
 class CannotBeDone(ValueError):

@@ -28,9 +28,10 @@ import asyncpg
 
 from tally import audit, case_decisions
 from tally.campaigns import campaign_changes, imports
-from tally.proposal_kinds import N_, CannotBeDone, Content, Kind, Person, seen
+from tally.proposal_kinds import CannotBeDone, Content, Kind, Person, seen
 from tally.publishing import final_seal
 from tally.store import read_queries
+from tally.translated import N_
 from tally.written import tidy, unfit
 
 __all__ = [

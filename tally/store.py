@@ -3,7 +3,9 @@
 `ShardStore` is one shard's writing side: it belongs to whoever holds the shard's lock.
 """
 
+import contextlib
 import re
+from collections.abc import AsyncIterator
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +27,24 @@ def read_queries(path: Path) -> dict[str, str]:
 
 
 SQL = read_queries(Path(__file__).with_name("queries.sql"))
+
+
+@contextlib.asynccontextmanager
+async def held_lock(
+    connection: asyncpg.Connection, lock: str, unlock: str, *of: object
+) -> AsyncIterator[None]:
+    """Hold a lock of the session, by its two statements; whoever has it is waited for."""
+    try:
+        await connection.execute(lock, *of)
+    except BaseException:
+        # Nobody knows whether it was given just now. With the connection it is not.
+        connection.terminate()
+        raise
+    try:
+        yield
+    finally:
+        if not connection.is_closed():
+            await connection.execute(unlock, *of)
 
 
 class JournalConflict(JournalError):

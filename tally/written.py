@@ -7,7 +7,8 @@ width or turns the line round makes a record read otherwise than it was written,
 import re
 import unicodedata
 
-from tally.proposal_kinds import N_, CannotBeDone
+from tally.proposal_kinds import CannotBeDone
+from tally.translated import N_
 from voting.intake.text import fault_of
 
 TOO_LONG = N_("The text is too long.")

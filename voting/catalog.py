@@ -85,14 +85,11 @@ async def load_photo(connection: asyncpg.Connection, photo_id: str) -> Photo | N
 def _campaign(
     row: Mapping[str, Any], candidates: tuple[Candidate, ...], changes: tuple[Changed, ...]
 ) -> Campaign:
-    zone = ZoneInfo(row["time_zone"])
     return Campaign(
         number=row["number"],
         id=row["id"],
         title=row["title"],
-        window=VotingWindow(
-            row["opens_at"].astimezone(zone), row["closes_at"].astimezone(zone), zone
-        ),
+        window=window_from_row(row),
         rules=rules_from_json(row["rules"]),
         limits=limits_from_json(row["limits"]),
         origins=tuple(row["origins"]),
@@ -101,6 +98,12 @@ def _campaign(
         is_test=row["is_test"],
         changes=changes,
     )
+
+
+def window_from_row(row: Mapping[str, Any]) -> VotingWindow:
+    """The window of a row of `campaigns`, in its zone."""
+    zone = ZoneInfo(row["time_zone"])
+    return VotingWindow(row["opens_at"].astimezone(zone), row["closes_at"].astimezone(zone), zone)
 
 
 # How rules and limits lie in the database: by field name, enums by value, times as "18:00", rates

@@ -31,11 +31,18 @@ import asyncpg
 from antifraud.limits import Rate
 from tally import audit
 from tally.delivery import outbox
-from tally.proposal_kinds import ADMINS, CannotBeDone, Content, Person, Translate
+from tally.proposal_kinds import ADMINS, CannotBeDone, Content, Person
 from tally.proposal_kinds import Kind as ProposalKind
 from tally.store import read_queries
+from tally.translated import N_, Translate
 from voting.campaign import Limits, Order, Rules, Visibility, VotingWindow
-from voting.catalog import limits_from_json, limits_to_json, rules_from_json, rules_to_json
+from voting.catalog import (
+    limits_from_json,
+    limits_to_json,
+    rules_from_json,
+    rules_to_json,
+    window_from_row,
+)
 from voting.changes import (
     CANDIDATE_FIELDS,
     QUOTA_FIELDS,
@@ -64,11 +71,6 @@ _CANDIDATE_ID = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)
 _CAMPAIGN_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,47}", re.ASCII)
 _PHOTO_ID = re.compile(r"[0-9a-f]{8,64}", re.ASCII)
 _MINUTE = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]", re.ASCII)
-
-
-def N_(text: str) -> str:
-    """Marks a text that is translated where it is shown."""
-    return text
 
 
 class State(enum.StrEnum):
@@ -820,14 +822,12 @@ async def _read_campaign(
 
 
 def _campaign(row: Mapping[str, Any]) -> CampaignNow:
-    zone = ZoneInfo(row["time_zone"])
+    window = window_from_row(row)
     return CampaignNow(
         number=row["number"],
         id=row["id"],
         title=row["title"],
-        window=VotingWindow(
-            row["opens_at"].astimezone(zone), row["closes_at"].astimezone(zone), zone
-        ),
+        window=window,
         rules=rules_from_json(row["rules"]),
         limits=limits_from_json(row["limits"]),
         origins=tuple(row["origins"]),
@@ -835,7 +835,7 @@ def _campaign(row: Mapping[str, Any]) -> CampaignNow:
         channels=json.loads(row["channels"]),
         paused_because=row["paused_because"],
         is_test=row["is_test"],
-        now=row["now"].astimezone(zone),
+        now=row["now"].astimezone(window.zone),
         version=row["version"],
     )
 

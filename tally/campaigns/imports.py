@@ -20,8 +20,9 @@ import asyncpg
 
 from tally import audit
 from tally.campaigns.campaign_changes import FIELD_TITLES, TITLES
-from tally.proposal_kinds import ADMINS, N_, CannotBeDone, Content, Kind, Person, Translate
+from tally.proposal_kinds import ADMINS, CannotBeDone, Content, Kind, Person
 from tally.store import read_queries
+from tally.translated import N_, Translate
 from voting.campaign import VotingWindow
 from voting.catalog import limits_from_json, limits_to_json, rules_from_json, rules_to_json
 from voting.changes import Kind as ChangeKind

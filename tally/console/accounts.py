@@ -27,7 +27,6 @@ from tally.accounts.staff import (
     use_step,
 )
 from tally.console import pages, sessions
-from tally.console.pages import N_
 from tally.console.parts import Admin, Role, SignedIn, Staff, TooMany, console_of, limiter
 from tally.console.sign_in import (
     PASSWORD_PROBLEMS,
@@ -38,6 +37,7 @@ from tally.console.sign_in import (
     read_enrolment,
     seal_totp,
 )
+from tally.translated import N_
 
 router = APIRouter()
 

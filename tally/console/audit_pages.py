@@ -51,7 +51,7 @@ async def get_audit(
 ) -> Response:
     asked = Asked(
         *(text.strip()[:_TEXT_CHARACTERS_MAX] for text in (actor, action, subject)),
-        *(day.isoformat() if (day := _day(text)) else "" for text in (since, until)),
+        *(day.isoformat() if (day := pages.day_typed(text)) else "" for text in (since, until)),
     )
     return await _audit_page(request, staff, asked, before)
 
@@ -76,7 +76,7 @@ async def _audit_page(
     *,
     busy: bool = False,
 ) -> Response:
-    until = _day(asked.until)
+    until = pages.day_typed(asked.until)
     async with console_of(request).pool.acquire() as connection:
         head = await audit.head(connection)
         rows = await connection.fetch(
@@ -84,7 +84,7 @@ async def _audit_page(
             asked.actor or None,
             asked.action or None,
             asked.subject or None,
-            _midnight(_day(asked.since)),
+            _midnight(pages.day_typed(asked.since)),
             _midnight(until + timedelta(days=1) if until and until < date.max else None),
             None if before is None else max(0, min(before, _NUMBER_MAX)),
             ROWS_A_PAGE + 1,
@@ -111,14 +111,6 @@ def _address(asked: Asked, before: int | None) -> str:
     if before is not None:
         said["before"] = str(before)
     return "/audit" + (f"?{urlencode(said)}" if said else "")
-
-
-def _day(text: str) -> date | None:
-    try:
-        day = date.fromisoformat(text)
-    except ValueError:
-        return None
-    return day if 2000 <= day.year < 3000 else None
 
 
 def _midnight(day: date | None) -> datetime | None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from tally.console.charts import scale
+from tally.console.charts import Shape, scale
 
 HERE, USUAL = 1, 6
 """Colours: the case's votes, and what is usual."""
@@ -23,18 +23,8 @@ class Column(NamedTuple):
     usual: float | None
 
 
-class _Shape(NamedTuple):
-    """Units are CSS pixels at the width that the shape is meant for."""
-
-    name: str
-    width: int
-    height: int
-    left: int
-    labels: int
-
-
-_WIDE = _Shape("only-wide", 620, 200, 46, 9)
-_NARROW = _Shape("only-narrow", 340, 180, 44, 5)
+_WIDE = Shape("only-wide", 620, 200, 46, 9)
+_NARROW = Shape("only-narrow", 340, 180, 44, 5)
 _TOP, _BOTTOM, _RIGHT = 10, 24, 8
 
 
@@ -48,7 +38,7 @@ def columns(title: str, description: str, values: Sequence[Column]) -> Markup:
     )
 
 
-def _columns(shape: _Shape, title: str, description: str, values: Sequence[Column]) -> Markup:
+def _columns(shape: Shape, title: str, description: str, values: Sequence[Column]) -> Markup:
     across = shape.width - shape.left - _RIGHT
     down = shape.height - _TOP - _BOTTOM
     top, ticks = scale(100 * max(max(one.here, one.usual or 0.0) for one in values))

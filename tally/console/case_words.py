@@ -17,8 +17,8 @@ from antifraud.detectors.evidence import (
 from antifraud.user_agents import AUTOMATION, FIRST_MODEL, UNKNOWN
 from tally.case_evidence import Bar
 from tally.case_files import FlagOfCase
-from tally.console.pages import N_, Translate
 from tally.holds import Action, State
+from tally.translated import N_, Translate
 
 
 class Figure(NamedTuple):

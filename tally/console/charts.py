@@ -27,7 +27,7 @@ class Series:
     filled: bool = False
 
 
-class _Shape(NamedTuple):
+class Shape(NamedTuple):
     """Units are CSS pixels at the width that the shape is meant for."""
 
     name: str
@@ -38,8 +38,8 @@ class _Shape(NamedTuple):
     """Of the time axis, at most."""
 
 
-_WIDE = _Shape("only-wide", 840, 250, 52, 9)
-_NARROW = _Shape("only-narrow", 340, 210, 44, 4)
+_WIDE = Shape("only-wide", 840, 250, 52, 9)
+_NARROW = Shape("only-narrow", 340, 210, 44, 4)
 _TOP, _BOTTOM, _RIGHT = 12, 26, 10
 _LINE_ACROSS = Markup(
     '<path class="{}" d="M{} {}H{}"/><text x="{}" y="{}" text-anchor="end">{}</text>'
@@ -65,7 +65,7 @@ def course(
 
 
 def _course(
-    shape: _Shape,
+    shape: Shape,
     title: str,
     description: str,
     moments: Sequence[datetime],
@@ -123,7 +123,7 @@ def _opening(classes: str, width: int, height: int, title: str, description: str
     ).format(classes, width, height, width, height, title, title, description)
 
 
-def _anchor(at: float, shape: _Shape) -> str:
+def _anchor(at: float, shape: Shape) -> str:
     """Labels at the ends stay inside."""
     if at < shape.left + 18:
         return "start"

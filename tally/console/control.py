@@ -53,9 +53,9 @@ from tally.campaigns.campaign_changes import (
 )
 from tally.closing import ClosingError, keep_closings
 from tally.console import pages
-from tally.console.pages import N_, Translate
 from tally.console.parts import Admin, Console, Role, Staff, Viewing, console_of, limiter
 from tally.console.problem_words import in_chinese
+from tally.translated import N_, Translate
 from voting.campaign import Order, Visibility
 from voting.catalog import load_photo
 from voting.changes import CANDIDATE_FIELDS, Kind

@@ -37,9 +37,9 @@ from tally.campaigns.imports import (
 from tally.campaigns.uploads import ARCHIVE_BYTES_MAX, FILES_MAX, gather, unpack
 from tally.console import pages
 from tally.console.control import REFUSED, sent
-from tally.console.pages import N_
 from tally.console.parts import Admin, Console, Staff, console_of, limiter
 from tally.console.problem_words import in_chinese, in_english
+from tally.translated import N_
 from voting.changes import Kind
 from voting.intake.folder import Checked, check_folder
 from voting.intake.problems import Level, Problem, errors_in

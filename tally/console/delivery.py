@@ -16,7 +16,6 @@ from tally import audit, proposals
 from tally.console import pages
 from tally.console.office import SQL as OFFICE_SQL
 from tally.console.office import archive_answer, archive_name, find_publication
-from tally.console.pages import N_
 from tally.console.parts import (
     Admin,
     Reviewing,
@@ -41,6 +40,7 @@ from tally.delivery.office_keys import SQL as KEYS_SQL
 from tally.delivery.office_keys import OfficeKeyError, Scope, make_key, revoke_key
 from tally.delivery.outbox import ENDS, SQL, WANTED, Event
 from tally.proposals import Outcome
+from tally.translated import N_, Translate
 
 router = APIRouter()
 
@@ -137,7 +137,7 @@ _WHYS = (
 )
 
 
-def why_not(text: str | None, _: pages.Translate) -> str:
+def why_not(text: str | None, _: Translate) -> str:
     """Why a letter was not taken, in the reader's language; as it is where that is not known."""
     for pattern, known in (*_WHYS, *((re.escape(text), text) for text in REFUSALS)):
         if found := re.fullmatch(pattern, text or ""):

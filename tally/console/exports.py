@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from tally import audit
 from tally.console import pages
-from tally.console.parts import Reviewing, Staff, console_of, limiter
+from tally.console.parts import Reviewing, Staff, campaign_asked, console_of, limiter
 from tally.console.problems import problem
 from tally.delivery.exports import (
     Busy,
@@ -25,7 +25,6 @@ from tally.delivery.exports import (
     parquet_votes,
     sweep,
 )
-from tally.tallies import UnknownCampaign, read_campaign
 from voting.campaign import Campaign
 
 router = APIRouter()
@@ -49,18 +48,11 @@ async def get_campaigns_to_export(request: Request, staff: Reviewing) -> Respons
 @limiter.limit("120/minute")
 async def get_exports(request: Request, staff: Reviewing, campaign: str) -> Response:
     async with console_of(request).pool.acquire() as connection:
-        of = await _campaign(connection, campaign)
+        of = await campaign_asked(connection, campaign)
         days = await list_days(connection, of)
     return pages.render(
         request, "exports.html", staff=staff, section="/exports", campaign=of, days=days
     )
-
-
-async def _campaign(connection: Any, campaign: str) -> Campaign:
-    try:
-        return await read_campaign(connection, campaign)
-    except UnknownCampaign:
-        raise HTTPException(404) from None
 
 
 @router.get("/campaigns/{campaign}/exports/{day}/votes.csv")
@@ -156,7 +148,7 @@ async def _after(first: bytes, pieces: Any) -> AsyncIterator[bytes]:
 async def _wanted(request: Request, campaign: str, day: date) -> Campaign:
     """The campaign, if it has votes of this day; else HTTPException."""
     async with console_of(request).pool.acquire() as connection:
-        of = await _campaign(connection, campaign)
+        of = await campaign_asked(connection, campaign)
         if day not in {known.day for known in await list_days(connection, of)}:
             raise HTTPException(404)
     return of

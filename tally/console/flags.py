@@ -10,7 +10,6 @@ from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-import asyncpg
 from fastapi import APIRouter, Form, HTTPException, Path, Query, Request
 from fastapi.responses import RedirectResponse, Response
 from markupsafe import Markup
@@ -43,13 +42,20 @@ from tally.console.case_words import (
     sentence_of,
 )
 from tally.console.live import NETWORKS, newest_open, phase_of
-from tally.console.pages import Translate
-from tally.console.parts import Reviewing, Role, Staff, Viewing, console_of, limiter
+from tally.console.parts import (
+    Reviewing,
+    Role,
+    Staff,
+    Viewing,
+    campaign_asked,
+    console_of,
+    limiter,
+)
 from tally.console.problems import problem
 from tally.holds import Action, Decided, Decider, State
 from tally.proposal_kinds import CannotBeDone
 from tally.proposals import Outcome
-from tally.tallies import UnknownCampaign, read_campaign
+from tally.translated import Translate
 from tally.written import tidy, unfit
 from voting.campaign import Campaign, Candidate, Visibility
 from voting.catalog import load_campaigns
@@ -65,14 +71,6 @@ TYPED_CHARACTERS_MAX = 2 * REASON_CHARACTERS_MAX
 _Number = Annotated[int, Path(ge=1, le=NUMBER_MAX)]
 _Numbers = Annotated[list[Annotated[int, Query(ge=1, le=NUMBER_MAX)]], Query(max_length=CASES_MAX)]
 _FormNumbers = Annotated[list[Annotated[int, Form(ge=1, le=NUMBER_MAX)]], Form()]
-
-
-async def campaign_asked(connection: asyncpg.Connection, campaign_id: str) -> Campaign:
-    """The campaign of an address; 404 where there is none."""
-    try:
-        return await read_campaign(connection, campaign_id)
-    except UnknownCampaign:
-        raise HTTPException(404) from None
 
 
 def page_of(campaign: Campaign) -> dict[str, Any]:

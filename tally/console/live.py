@@ -25,7 +25,6 @@ from starlette.types import Receive, Scope, Send
 
 from antifraud.networks import NetworkClass
 from tally.console import charts, pages
-from tally.console.pages import N_, Translate
 from tally.console.parts import (
     Role,
     SignedIn,
@@ -49,6 +48,7 @@ from tally.parts import PartState, PartStatus
 from tally.patience import POSTGRES_AWAY, VALKEY_AWAY
 from tally.reconcile import JournalError, NotComparable, Reconciliation, reconcile
 from tally.tallies import UnknownCampaign
+from tally.translated import N_, Translate
 from voting.ballot import Outcome
 from voting.campaign import Campaign, Visibility
 

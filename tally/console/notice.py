@@ -7,7 +7,7 @@ from datetime import date
 from typing import IO, Annotated
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
 
 from tally.campaigns.notice import (
@@ -20,25 +20,35 @@ from tally.campaigns.notice import (
     read_facts,
 )
 from tally.console import pages
-from tally.console.flags import campaign_asked, newest_campaign, page_of
-from tally.console.parts import Answering, SignedIn, console_of, limiter
+from tally.console.flags import newest_campaign, page_of
+from tally.console.parts import Answering, SignedIn, campaign_asked, console_of, limiter
 
 router = APIRouter()
 
-_Field = Annotated[str, Query(max_length=FIELD_CHARACTERS_MAX)]
-_Days = Annotated[int, Query(ge=1, le=DAYS_MAX)]
+_Text = Annotated[str, Query(max_length=FIELD_CHARACTERS_MAX)]
+_Day = Annotated[str, Query(max_length=10)]
 
 
-def _fields(issuer: str, contact: str, title: str, begins: str, days: int, dated: str) -> Fields:
-    return Fields(issuer.strip(), contact.strip(), title.strip(), _day(begins), days, _day(dated))
+def _filled_in(
+    issuer: _Text = "",
+    contact: _Text = "",
+    title: _Text = "",
+    begins: _Day = "",
+    days: Annotated[int, Query(ge=1, le=DAYS_MAX)] = 5,
+    dated: _Day = "",
+) -> Fields:
+    """What the form has, out of the query."""
+    return Fields(
+        issuer.strip(),
+        contact.strip(),
+        title.strip(),
+        pages.day_typed(begins),
+        days,
+        pages.day_typed(dated),
+    )
 
 
-def _day(text: str) -> date | None:
-    try:
-        day = date.fromisoformat(text)
-    except ValueError:
-        return None
-    return day if 2000 <= day.year < 3000 else None
+_FilledIn = Annotated[Fields, Depends(_filled_in)]
 
 
 @router.get("/notice")
@@ -52,18 +62,9 @@ async def get_newest_notice(request: Request, staff: SignedIn) -> Response:
 @router.get("/campaigns/{campaign_id}/notice")
 @limiter.limit("30/minute")
 async def get_notice(
-    request: Request,
-    staff: SignedIn,
-    campaign_id: str,
-    issuer: _Field = "",
-    contact: _Field = "",
-    title: _Field = "",
-    begins: Annotated[str, Query(max_length=10)] = "",
-    days: _Days = 5,
-    dated: Annotated[str, Query(max_length=10)] = "",
+    request: Request, staff: SignedIn, campaign_id: str, fields: _FilledIn
 ) -> Response:
     """The draft as it prints, with a form for what has to be filled in."""
-    fields = _fields(issuer, contact, title, begins, days, dated)
     async with console_of(request).pool.acquire() as connection:
         campaign = await campaign_asked(connection, campaign_id)
         facts = await read_facts(connection, campaign)
@@ -90,21 +91,13 @@ async def get_notice(
 @router.get("/campaigns/{campaign_id}/notice.txt")
 @limiter.limit("30/minute")
 async def get_notice_text(
-    request: Request,
-    staff: SignedIn,
-    campaign_id: str,
-    issuer: _Field = "",
-    contact: _Field = "",
-    title: _Field = "",
-    begins: Annotated[str, Query(max_length=10)] = "",
-    days: _Days = 5,
-    dated: Annotated[str, Query(max_length=10)] = "",
+    request: Request, staff: SignedIn, campaign_id: str, fields: _FilledIn
 ) -> Response:
     """The same as plain text."""
     async with console_of(request).pool.acquire() as connection:
         campaign = await campaign_asked(connection, campaign_id)
         facts = await read_facts(connection, campaign)
-    notice = draft(facts, _fields(issuer, contact, title, begins, days, dated))
+    notice = draft(facts, fields)
     return PlainTextResponse(notice.as_text(), headers={"Cache-Control": "no-store"})
 
 

@@ -13,9 +13,9 @@ from fastapi.responses import RedirectResponse, Response
 from tally.campaigns import objections
 from tally.campaigns.objections import Clerk, Refused
 from tally.console import pages
-from tally.console.flags import campaign_asked, newest_campaign, page_of
-from tally.console.pages import N_
-from tally.console.parts import Admin, Answering, Staff, console_of, limiter
+from tally.console.flags import newest_campaign, page_of
+from tally.console.parts import Admin, Answering, Staff, campaign_asked, console_of, limiter
+from tally.translated import N_
 from tally.written import UNSEEN, tidy, unseen_in
 
 router = APIRouter()

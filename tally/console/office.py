@@ -39,12 +39,12 @@ from tally.campaigns import objections
 from tally.console import pages
 from tally.console.guard import OFFICE_API
 from tally.console.limits import InMemory, address_key
-from tally.console.pages import N_
 from tally.console.parts import console_of, limiter
 from tally.console.problems import problem
-from tally.delivery.office_keys import KEYS_MAX, OfficeKey, Scope, find_key
+from tally.delivery.office_keys import KEYS_MAX, OfficeKey, Scope, find_key, hash_of
 from tally.store import read_queries
 from tally.tallies import UnknownCampaign, read_campaign, read_tally
+from tally.translated import N_
 from voting.campaign import Campaign, Visibility, microseconds, moment_at
 from voting.edge.board import publication_hours
 
@@ -138,7 +138,7 @@ async def _key_of(request: Request, _: Annotated[object, Depends(_bearer)] = Non
     if not key:
         raise OfficeProblem(401, "a key is needed: Authorization: Bearer dzk_...", headers)
     address = address_key(request)
-    digest = hashlib.sha256(key.encode()).digest()
+    digest = hash_of(key)
     if digest not in _good_before and not _wrong_keys.test(_WRONG_KEYS, address):
         raise OfficeProblem(429, "too many wrong keys from this address")
     async with console_of(request).pool.acquire() as connection:

@@ -25,10 +25,10 @@ from starlette.exceptions import HTTPException
 from tally.accounts import staff
 from tally.accounts.sealing import SealError
 from tally.console import pages
-from tally.console.pages import N_
 from tally.console.parts import console_of, limiter
 from tally.console.problems import problem
 from tally.console.sign_in import finish_by_oidc
+from tally.translated import N_
 
 router = APIRouter()
 log = structlog.get_logger()

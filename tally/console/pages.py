@@ -15,10 +15,10 @@ marked `N_("...")` there and translated where it is shown. A test holds texts an
 import functools
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime, tzinfo
+from datetime import date, datetime, tzinfo
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -29,15 +29,20 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from markupsafe import Markup, escape
 
 from tally.console.parts import Role, Staff
+from tally.translated import N_, Translate
 
 LANGUAGES = {"zh": "zh-CN", "en": "en"}
 """Language -> the tag in a page. The first one is the house's."""
 LANGUAGE_COOKIE = "dianzan-language"
 
 
-def N_(text: str) -> str:
-    """Marks a text that is translated where it is shown."""
-    return text
+def day_typed(text: str) -> date | None:
+    """A day as a form sends it; None where it is none that we could mean."""
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        return None
+    return day if 2000 <= day.year < 3000 else None
 
 
 class Entry(NamedTuple):
@@ -101,10 +106,6 @@ SAID: dict[str, tuple[str, str]] = {
     "signed-out": ("info", N_("You are signed out.")),
     "signed-out-everywhere": ("good", N_("All other sessions of yours are ended.")),
 }
-
-
-class Translate(Protocol):
-    def __call__(self, text: str, **values: object) -> str: ...
 
 
 @functools.cache

@@ -7,8 +7,7 @@
 Every route is limited, and says who may use it: `SignedIn` (whoever is signed in, the selection
 office too), `Viewing` (staff of ours: viewers, reviewers, admins), `Reviewing` (reviewers and
 admins), `Admin`, `Office` (the selection office, and admins), or `Answering` (reviewers, admins and
-the selection office: objections). Tests walk all routes and assert
-both.
+the selection office: objections). Tests walk all routes and assert both.
 """
 
 import asyncio
@@ -19,13 +18,15 @@ from typing import Annotated, Any
 
 import asyncpg
 import redis.asyncio as redis
-from fastapi import Depends, Request
+from fastapi import Depends, HTTPException, Request
 
 from tally.accounts.sealing import Seal
 from tally.accounts.staff import KNOWN_PER_HOUR
 from tally.console.hashing import Hashing
 from tally.console.limits import STRANGERS, InMemory, address_key, limiter
 from tally.patience import Reach
+from tally.tallies import UnknownCampaign, read_campaign
+from voting.campaign import Campaign
 from voting.proxies import TrustedProxies
 from voting.settings import Settings
 
@@ -93,6 +94,14 @@ class Console:
 def console_of(request: Request) -> Console:
     console: Console = request.app.state.console
     return console
+
+
+async def campaign_asked(connection: asyncpg.Connection, campaign_id: str) -> Campaign:
+    """The campaign of an address; 404 where there is none."""
+    try:
+        return await read_campaign(connection, campaign_id)
+    except UnknownCampaign:
+        raise HTTPException(404) from None
 
 
 class NotSignedIn(Exception):

@@ -18,9 +18,9 @@ from tally.accounts.staff import StaffError
 from tally.console import pages, sessions
 from tally.console.guard import OFFICE_API, SAFE_METHODS
 from tally.console.hashing import Busy
-from tally.console.pages import N_
 from tally.console.parts import Forbidden, NotSignedIn, TooMany, console_of
 from tally.patience import POSTGRES_AWAY
+from tally.translated import N_
 
 log = structlog.get_logger()
 

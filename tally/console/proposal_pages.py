@@ -11,13 +11,13 @@ from tally import proposals
 from tally.campaigns.campaign_changes import FIELD_TITLES, TITLES
 from tally.case_decisions import Preview, preview
 from tally.console import pages
-from tally.console.pages import N_, Translate
 from tally.console.parts import Reviewing, Viewing, console_of, limiter
 from tally.console.problems import problem
 from tally.holds import Action
 from tally.proposal_kinds import CannotBeDone, Content, seen
 from tally.proposals import Answer, Outcome, Proposal
 from tally.tallies import read_campaign
+from tally.translated import N_, Translate
 from voting.changes import Kind as ChangeKind
 
 router = APIRouter()

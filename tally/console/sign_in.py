@@ -24,9 +24,9 @@ from tally.accounts import credentials, staff
 from tally.accounts.sealing import SealError
 from tally.accounts.staff import Account, By, StaffError
 from tally.console import known_browsers, pages, sessions
-from tally.console.pages import N_
 from tally.console.parts import SignedIn, console_of, limiter
 from tally.console.problems import problem
+from tally.translated import N_
 
 router = APIRouter()
 log = structlog.get_logger()

@@ -67,7 +67,7 @@ async def make_key(
         raise OfficeKeyError("there are 50 keys already: revoke one")
     id_ = "".join(secrets.choice(_ID_CHARACTERS) for _ in range(10))
     key = f"dzk_{id_}_{secrets.token_urlsafe(32)}"
-    await connection.execute(SQL["add_key"], id_, shown_as, _hash(key), wanted, by)
+    await connection.execute(SQL["add_key"], id_, shown_as, hash_of(key), wanted, by)
     return id_, key
 
 
@@ -77,7 +77,7 @@ async def find_key(connection: asyncpg.Connection, key: str) -> OfficeKey | None
     if not (parts := _KEY.fullmatch(key)):
         return None
     row = await connection.fetchrow(SQL["read_key"], parts[1])
-    if row is None or not hmac.compare_digest(row["key_hash"], _hash(key)):
+    if row is None or not hmac.compare_digest(row["key_hash"], hash_of(key)):
         return None
     if row["stale"]:
         await connection.execute(SQL["say_used"], row["id"])
@@ -92,5 +92,6 @@ async def revoke_key(connection: asyncpg.Connection, id_: str) -> str | None:
     return name
 
 
-def _hash(key: str) -> bytes:
+def hash_of(key: str) -> bytes:
+    """What is kept of a key."""
     return hashlib.sha256(key.encode()).digest()

@@ -48,6 +48,7 @@ from tally.log.store import (
     read_head,
 )
 from tally.patience import Guard
+from tally.store import held_lock
 from voting.campaign import microseconds, moment_at
 from voting.checkpoint import Checkpoint
 from voting.log_reader import Log
@@ -128,17 +129,8 @@ async def logs_locked(connection: asyncpg.Connection) -> AsyncIterator[None]:
     """Alone with the logs, and with what is signed of them. Waits for whoever is at them."""
     if connection.is_in_transaction():
         raise RuntimeError("the logs' lock must be taken before the snapshot")
-    try:
-        await connection.execute(LOG_SQL["lock_logs"])
-    except BaseException:
-        # Nobody knows whether it was given just now. With the connection it is not.
-        connection.terminate()
-        raise
-    try:
+    async with held_lock(connection, LOG_SQL["lock_logs"], LOG_SQL["unlock_logs"]):
         yield
-    finally:
-        if not connection.is_closed():
-            await connection.execute(LOG_SQL["unlock_logs"])
 
 
 async def _step_alone(connection: asyncpg.Connection, keys: LogKeys, leaves_max: int) -> Integrated:

@@ -10,10 +10,11 @@ from typing import Any
 
 import asyncpg
 
-from tally.proposal_kinds import N_, CannotBeDone, Content, Kind, Person, Translate
+from tally.proposal_kinds import CannotBeDone, Content, Kind, Person
 from tally.publishing.publication import SQL, Asked, Sums, read_sums
 from tally.publishing.publication import Kind as PublicationKind
 from tally.store import SQL as STORE_SQL
+from tally.translated import N_, Translate
 
 AGREED = "agreed to; the publisher makes it"
 """The answer of a proposal until the publisher has done it."""

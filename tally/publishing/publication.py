@@ -23,7 +23,7 @@ import enum
 import json
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,7 +65,7 @@ from tally.publishing.publication_files import (
     tally_candidates,
     write_files,
 )
-from tally.store import read_queries
+from tally.store import held_lock, read_queries
 from tally.tallies import SHARDS, TallyError
 from voting.ballot import Outcome
 from voting.journal import EntryId, journal_key, unwrap_entry
@@ -250,20 +250,11 @@ async def finish(
     return Published(campaign, number, content, made)
 
 
-@contextlib.asynccontextmanager
-async def publishing(connection: asyncpg.Connection, campaign: int) -> AsyncIterator[None]:
+def publishing(
+    connection: asyncpg.Connection, campaign: int
+) -> contextlib.AbstractAsyncContextManager[None]:
     """Alone with a campaign's publications. Waits for whoever is at it."""
-    try:
-        await connection.execute(SQL["lock_publications"], campaign, timeout=None)
-    except BaseException:
-        # Nobody knows whether it was given just now. With the connection it is not.
-        connection.terminate()
-        raise
-    try:
-        yield
-    finally:
-        if not connection.is_closed():
-            await connection.execute(SQL["unlock_publications"], campaign)
+    return held_lock(connection, SQL["lock_publications"], SQL["unlock_publications"], campaign)
 
 
 async def resume(
