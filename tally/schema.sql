@@ -26,16 +26,38 @@ CREATE TABLE campaigns (
     -- A rehearsal: likes are taken and shown, nothing of it is published or sent to the office.
     is_test boolean NOT NULL DEFAULT false,
     -- Portals (entries of `origins`) whose cards are switched off.
-    origins_off text[] NOT NULL DEFAULT '{}'
+    origins_off text[] NOT NULL DEFAULT '{}',
+    -- voting.campaign.Page by field name; a field that is missing takes its default.
+    page jsonb NOT NULL DEFAULT '{}',
+    -- Origin of a portal -> the public key (Ed25519, base64 of its 32 bytes) that its assertions of
+    -- identity are checked with.
+    portal_keys jsonb NOT NULL DEFAULT '{}'
 );
 
--- Card-size pictures; id = digest of the source and of how it was made card-size.
+-- Pictures in card size and, but for the oldest, in large; id = digest of the source and of how
+-- the two were made.
 CREATE TABLE photos (
     id text PRIMARY KEY,
     width smallint NOT NULL,
     height smallint NOT NULL,
     webp bytea NOT NULL,
-    jpeg bytea NOT NULL
+    jpeg bytea NOT NULL,
+    large_width smallint,
+    large_height smallint,
+    large_webp bytea,
+    large_jpeg bytea,
+    CHECK (num_nulls(large_width, large_height, large_webp, large_jpeg) IN (0, 4))
+);
+
+-- What is known of a video; its bytes are a file, media/videos/<id>.<kind> in the data folder or
+-- under DIANZAN_MEDIA_URL. id = digest of the file.
+CREATE TABLE videos (
+    id text PRIMARY KEY,
+    kind text NOT NULL CHECK (kind IN ('mp4', 'mov')),
+    bytes bigint NOT NULL CHECK (bytes > 0),
+    seconds real NOT NULL CHECK (seconds > 0),
+    width integer,            -- null where the file does not say
+    height integer
 );
 
 -- A number is given once and never reused: votes refer to it.
@@ -52,6 +74,9 @@ CREATE TABLE candidates (
     summary text NOT NULL,
     photo text REFERENCES photos (id),
     withdrawn_at timestamptz,
+    story text NOT NULL DEFAULT '',        -- paragraphs between line breaks
+    more_photos text[] NOT NULL DEFAULT '{}',  -- ids of photos, in the order of the page
+    video text REFERENCES videos (id),
     PRIMARY KEY (campaign, number),
     UNIQUE (campaign, id)
 );
@@ -542,3 +567,16 @@ CREATE TABLE outbox (
     UNIQUE (destination, event, subject)
 );
 CREATE INDEX outbox_due ON outbox (next_try_at) WHERE sent_at IS NULL AND given_up_at IS NULL;
+
+-- Public notices (公告) as they were put up; the newest stands, those before it stay readable.
+CREATE TABLE notices (
+    campaign smallint NOT NULL REFERENCES campaigns (number),
+    number integer NOT NULL CHECK (number > 0),
+    at timestamptz NOT NULL,
+    content jsonb NOT NULL,   -- tally.campaigns.notice.Notice by field name
+    published_by text NOT NULL CHECK (published_by <> ''),
+    approved_by text NOT NULL CHECK (approved_by <> ''),
+    PRIMARY KEY (campaign, number)
+);
+CREATE TRIGGER notices_only_grow BEFORE UPDATE OR DELETE OR TRUNCATE ON notices
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();

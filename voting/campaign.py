@@ -4,6 +4,7 @@ Plain frozen values without I/O; `catalog` brings them from Postgres, `intake` f
 """
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import NamedTuple
@@ -106,8 +107,55 @@ class Candidate:
     title: str
     summary: str
     photo: str | None = None
-    """Key of the card-size pictures, see `catalog`."""
+    """Id of the picture on the card: of one of Campaign.pictures."""
     withdrawn: bool = False
+    story: str = ""
+    """Paragraphs between line breaks."""
+    more_photos: tuple[str, ...] = ()
+    """Ids of the further pictures of the candidate's page."""
+    video: str | None = None
+    """Id of one of Campaign.videos."""
+
+
+class Picture(NamedTuple):
+    """The sizes in pixels of one picture; its bytes are the catalog's."""
+
+    id: str
+    width: int
+    height: int
+    """Of card size."""
+    large_width: int | None = None
+    large_height: int | None = None
+    """None where there is no large size."""
+
+
+class Video(NamedTuple):
+    """One video; its bytes are a file."""
+
+    id: str
+    kind: str
+    """mp4 or mov."""
+    size_bytes: int
+    seconds: float
+    width: int | None = None
+    height: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """How a campaign presents itself in public; "" where nobody said."""
+
+    lead: str = ""
+    """One sentence below the title."""
+    about: str = ""
+    """Paragraphs between line breaks."""
+    organiser: str = ""
+    contact: str = ""
+    """Whom to ask, about personal data too, and how."""
+    colour: str = ""
+    """As #b8291a."""
+    cover: str | None = None
+    """Id of one of Campaign.pictures."""
 
 
 class ChangedField(NamedTuple):
@@ -153,6 +201,14 @@ class Campaign:
     """A rehearsal: likes are taken and shown, and nothing of it is published."""
     changes: tuple[Changed, ...] = ()
     """Since the opening, oldest first."""
+    page: Page = Page()
+    pictures: Mapping[str, Picture] = field(default_factory=dict)
+    """Of the candidates and the cover, by id."""
+    videos: Mapping[str, Video] = field(default_factory=dict)
+    """By id."""
+    portal_keys: Mapping[str, bytes] = field(default_factory=dict)
+    """Origin of a portal that is not switched off -> the Ed25519 public key, 32 bytes, that its
+    assertions of identity are checked with."""
     by_id: dict[str, Candidate] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -5,10 +5,11 @@
 asks for it first, then loads, never misses one: at worst it loads the same state twice.
 """
 
+import base64
 import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import time
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -22,7 +23,10 @@ from voting.campaign import (
     Changed,
     Limits,
     Order,
+    Page,
+    Picture,
     Rules,
+    Video,
     Visibility,
     VotingWindow,
 )
@@ -57,19 +61,33 @@ async def load_campaigns(connection: asyncpg.Connection) -> dict[str, Campaign]:
             "SELECT number, id, title, time_zone, opens_at, closes_at, rules::text, limits::text,"
             " ARRAY(SELECT origin FROM unnest(origins) WITH ORDINALITY AS _ (origin, place)"
             "  WHERE origin <> ALL (origins_off) ORDER BY place) AS origins,"
-            " paused_because, is_test FROM campaigns ORDER BY number"
+            " paused_because, is_test, page::text, portal_keys::text, origins_off"
+            " FROM campaigns ORDER BY number"
         )
         changes = await public_changes(connection)
         rows = await connection.fetch(
             "SELECT campaign, number, id, name, organisation, unit, channel, title, summary,"
-            " photo, withdrawn_at IS NOT NULL AS withdrawn FROM candidates"
-            " ORDER BY campaign, place, number"
+            " photo, withdrawn_at IS NOT NULL AS withdrawn, story, more_photos, video"
+            " FROM candidates ORDER BY campaign, place, number"
         )
+        pictures = await connection.fetch(
+            "SELECT id, width, height, large_width, large_height FROM photos"
+        )
+        videos = await connection.fetch(
+            "SELECT id, kind, bytes, seconds, width, height FROM videos"
+        )
+    media = (
+        {row["id"]: Picture(*row) for row in pictures},
+        {row["id"]: Video(*row) for row in videos},
+    )
     candidates: defaultdict[int, list[Candidate]] = defaultdict(list)
-    for campaign, *fields in rows:
-        candidates[campaign].append(Candidate(*fields))
+    for row in rows:
+        campaign, *fields, more_photos, video = row
+        candidates[campaign].append(Candidate(*fields, more_photos=tuple(more_photos), video=video))
     return {
-        row["id"]: _campaign(row, tuple(candidates[row["number"]]), changes.get(row["number"], ()))
+        row["id"]: _campaign(
+            row, tuple(candidates[row["number"]]), changes.get(row["number"], ()), *media
+        )
         for row in campaigns
     }
 
@@ -83,8 +101,15 @@ async def load_photo(connection: asyncpg.Connection, photo_id: str) -> Photo | N
 
 
 def _campaign(
-    row: Mapping[str, Any], candidates: tuple[Candidate, ...], changes: tuple[Changed, ...]
+    row: Mapping[str, Any],
+    candidates: tuple[Candidate, ...],
+    changes: tuple[Changed, ...],
+    pictures: Mapping[str, Picture],
+    videos: Mapping[str, Video],
 ) -> Campaign:
+    page = page_from_json(row["page"])
+    shown = {photo for c in candidates for photo in (c.photo, *c.more_photos)} | {page.cover}
+    played = {candidate.video for candidate in candidates}
     return Campaign(
         number=row["number"],
         id=row["id"],
@@ -97,6 +122,14 @@ def _campaign(
         candidates=candidates,
         is_test=row["is_test"],
         changes=changes,
+        page=page,
+        pictures={key: pictures[key] for key in shown if key and key in pictures},
+        videos={key: videos[key] for key in played if key and key in videos},
+        portal_keys={
+            origin: base64.b64decode(key)
+            for origin, key in json.loads(row["portal_keys"]).items()
+            if origin not in row["origins_off"]
+        },
     )
 
 
@@ -130,6 +163,14 @@ def rules_from_json(text: str) -> Rules:
         "counts_daily_at": time.fromisoformat,
     }
     return Rules(**{name: readers.get(name, int)(v) for name, v in json.loads(text).items()})
+
+
+def page_to_json(page: Page) -> str:
+    return json.dumps(asdict(page), ensure_ascii=False)
+
+
+def page_from_json(text: str) -> Page:
+    return Page(**json.loads(text))
 
 
 def limits_to_json(limits: Limits) -> str:
