@@ -82,8 +82,9 @@ async def load_campaigns(connection: asyncpg.Connection) -> dict[str, Campaign]:
     )
     candidates: defaultdict[int, list[Candidate]] = defaultdict(list)
     for row in rows:
-        campaign, *fields, more_photos, video = row
-        candidates[campaign].append(Candidate(*fields, more_photos=tuple(more_photos), video=video))
+        fields = dict(row)
+        fields["more_photos"] = tuple(fields["more_photos"])
+        candidates[fields.pop("campaign")].append(Candidate(**fields))
     return {
         row["id"]: _campaign(
             row, tuple(candidates[row["number"]]), changes.get(row["number"], ()), *media
