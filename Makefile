@@ -16,7 +16,7 @@ ifneq ($(shell cat $(VENV)/.made-at 2>/dev/null),$(CURDIR))
 $(shell rm -f $(VENV)/.made-at $(VENV)/.run-installed $(VENV)/.test-installed)
 endif
 
-.PHONY: run test test-all check bench rehearse lock clean
+.PHONY: run test test-all check bench rehearse widget node-tools lock clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.run-installed
@@ -43,6 +43,18 @@ bench: $(VENV)/.test-installed
 rehearse: $(VENV)/.test-installed
 	@mkdir -p build
 	@exec $(BIN)/dianzan rehearse --seeds 101,102 --votes 800000 --html build/rehearsal.html
+
+# The newest build of the widget, anew from its source. Node is needed for this, and for the tests
+# that check the build and use browsers' tools; nothing else needs it, and they skip without it.
+widget: voting/widget/node_modules/.installed
+	@cd voting/widget && npm run --silent check && npm run --silent build
+
+node-tools: voting/widget/node_modules/.installed tests/browser/node_modules/.installed
+
+%/node_modules/.installed: %/package.json %/package-lock.json
+	@echo "Installing what $*/package-lock.json locks ..." >&2
+	@cd $* && npm ci --ignore-scripts --silent
+	@touch $@
 
 # The lock files, anew from pyproject.toml; uv is needed for this alone.
 LOCK := uv pip compile --universal --generate-hashes --no-header --no-emit-index-url \

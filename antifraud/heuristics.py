@@ -20,17 +20,20 @@ from typing import NamedTuple
 from antifraud.networks import NetworkClass
 from antifraud.signals import (
     BAD_VIEW,
+    LEVEL_BITS,
     NO_FETCH_METADATA,
     NO_LANGUAGE,
     OTHER_AGENT,
     OTHER_NETWORK,
     TLS_UNLIKE_AGENT,
+    VOUCHED,
     Signals,
 )
 from antifraud.user_agents import AUTOMATION, UNKNOWN
 
-RULES_VERSION = 2
-"""1 was the version without heuristics: limits and quotas alone."""
+RULES_VERSION = 3
+"""1 was the version without heuristics: limits and quotas alone. 2 knew nobody whom a portal
+vouches for."""
 
 DAY_SECONDS = 86_400
 FRESH_SECONDS = 5
@@ -74,7 +77,13 @@ def _agent(agent_class: int) -> _Test:
 
 
 def _age(least: int, below: int) -> _Test:
-    return lambda s: least <= s.token_age_seconds < below and s.token_level > 0
+    return lambda s: (
+        least <= s.token_age_seconds < below and 0 < s.token_level & LEVEL_BITS < VOUCHED
+    )
+
+
+def _vouched(s: Signals) -> bool:
+    return s.token_level & LEVEL_BITS == VOUCHED
 
 
 def _dwell(least: int, below: int) -> _Test:
@@ -99,6 +108,9 @@ HEURISTICS: tuple[Heuristic, ...] = (
     Heuristic(32, "token-fresh", +1.5, "token", _age(0, FRESH_SECONDS)),
     Heuristic(33, "token-new", +0.5, "token", _age(FRESH_SECONDS, DAY_SECONDS)),
     Heuristic(34, "token-matured", -1.5, "token", _age(DAY_SECONDS, 1 << 32)),
+    # As much as a day's waiting, and no more: an account may be bought as well as a device, and a
+    # portal's key may leak. Whom several oddities speak against is held like anybody else.
+    Heuristic(35, "vouched", -1.5, "token", _vouched),
     # How it behaves. Dwell 0 = not known.
     Heuristic(40, "dwell-below-0.8s", +2.5, "behaviour", _dwell(1, FAST_CENTISECONDS)),
     Heuristic(

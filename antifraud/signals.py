@@ -15,6 +15,9 @@ from antifraud.networks import NetworkClass
 LEVEL_BITS = 0x0F
 """The part of a token's level byte that is its level: 0 cannot vote, 1 votes, 2 confirmed, 3 one
 identity."""
+VOUCHED = 3
+"""The level of a device whose person a portal vouches for: what its token's age, which begins anew
+with each browser, would say of others says nothing of it."""
 PROVEN = 0x10
 """Bit of a level byte: a challenge was solved for this token."""
 LOW_END = 0x20

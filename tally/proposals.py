@@ -27,7 +27,7 @@ from typing import Any
 import asyncpg
 
 from tally import audit, case_decisions
-from tally.campaigns import campaign_changes, imports
+from tally.campaigns import campaign_changes, imports, notice_proposals
 from tally.proposal_kinds import CannotBeDone, Content, Kind, Person, seen
 from tally.publishing import final_seal
 from tally.store import read_queries
@@ -58,6 +58,7 @@ KINDS: Mapping[str, Kind] = {
     "change": campaign_changes.KIND,
     "import": imports.KIND,
     "publish": final_seal.KIND,
+    "notice": notice_proposals.KIND,
 }
 """Everything that takes two persons."""
 

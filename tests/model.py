@@ -12,7 +12,7 @@ from antifraud.capacity import CAPACITIES, FAR_FACTOR
 from antifraud.limits import Rate, take, wait_us
 from antifraud.networks import NetworkClass
 from antifraud.screen import Decision, conclude
-from antifraud.signals import LOW_END, PROVEN
+from antifraud.signals import LEVEL_BITS, LOW_END, PROVEN, VOUCHED
 from voting.ballot import REFUSALS, Outcome
 from voting.campaign import Campaign, CampaignDay
 
@@ -235,7 +235,8 @@ class Model:
     ) -> tuple[bool, dict[tuple[date, bytes], int]]:
         """Whether its networks' rates of new devices admit this one, and what they become."""
         capacity = CAPACITIES[NetworkClass(tap.network_class)]
-        if today or capacity.new_devices is None or tap.age >= DAY_SECONDS:
+        vouched = tap.level & LEVEL_BITS == VOUCHED
+        if today or capacity.new_devices is None or tap.age >= DAY_SECONDS or vouched:
             return True, {}
         becomes = {}
         admitted_by_all = True

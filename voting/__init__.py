@@ -15,8 +15,10 @@ and beside it:
 
     campaign.py      what is voted on, and when
     catalog.py       campaigns and candidates from Postgres, held in memory
+    notices.py       public notices (公告) as they were put up
     changes.py       what changes of a campaign after its import, and how it is written down
     intake/          a folder of staff's files -> a checked campaign in Postgres
+    media_files.py   videos in the data folder; media_export.py: all media for an object store
     device.py        DeviceToken: mint, verify, promote
     view.py          a signed stamp of when a card was shown
     keys.py          the installation's keys, and their rotation

@@ -33,6 +33,9 @@ class Outcome(enum.IntEnum):
     STORE_DOWN = 13
     """The store did not answer in time. The ballot may or may not have been cast; the same click
     again finds out."""
+    IDENTITY_REQUIRED = 14
+    """The campaign counts only whom a portal vouches for, and nobody does for this device: never
+    cast."""
 
 
 VOTES = frozenset({Outcome.COUNTED, Outcome.HELD})

@@ -51,11 +51,12 @@ local CAST, WRONG_DAY = 0, 1
 local AGAIN, COUNTED, HELD, REPEATED, QUOTA_SPENT, CHALLENGE = 0, 1, 2, 3, 4, 5
 local THROTTLED, REFUSED, CLOSED, NOT_OPEN, PAUSED, CLICK_REUSED = 6, 7, 8, 9, 10, 11
 
--- antifraud: Decision, NetworkClass, the reason codes of the store, PROVEN, LOW_END, CELL_WEIGHT_MAX
+-- antifraud: Decision, NetworkClass, the reason codes of the store, the level byte, CELL_WEIGHT_MAX
 local COUNT_BYTE, HOLD_BYTE = '\0', '\2'
 local DATACENTRE = 4
 local NETWORK_LIMIT_CODE, NEW_DEVICES_CODE, CELL_CODE = '\1', '\2', '\3'
 local PROVEN, LOW_END = 16, 32
+local LEVELS, VOUCHED = 16, 3  -- what is below PROVEN in a level byte is the level
 local MARK_MAX = 10000
 
 -- layout, shard, epoch floor, campaign, day, [starts, ends) of the day, opens, closes, paused, likes
@@ -155,6 +156,12 @@ local function doubted(level, challenges)
   return level % (2 * LOW_END) >= LOW_END and HELD or COUNTED
 end
 
+-- Whether a device that has no record of the day counts against its network's rate of new ones: its
+-- token is young, and nobody vouches for its person.
+local function counts_as_new(age, level)
+  return age < DAY_SECONDS and level % LEVELS < VOUCHED
+end
+
 -- How many fields a hash of `watch`'s has; none where that is no hash at all.
 local function entries_of(key)
   local n = pcall_server('HLEN', key)
@@ -245,7 +252,7 @@ local function cast(keys, args)
   for i = 1, n do
     if records[devices[i]] == '' then
       local at = (i - 1) * FACTS
-      if facts[at + 7] < DAY_SECONDS then
+      if counts_as_new(facts[at + 7], facts[at + 8]) then
         if asked == networks then asked = { unpack(networks) } end
         asked[#asked + 1] = facts[at + 3]
       end
@@ -381,7 +388,7 @@ local function cast(keys, args)
           outcome, wait_us = THROTTLED, near_next + rates[1] - now - rates[2]
         else
           local newest_next, wide, wide_next
-          if not known and rates[5] > 0 and facts[at + 7] < DAY_SECONDS then
+          if not known and rates[5] > 0 and counts_as_new(facts[at + 7], facts[at + 8]) then
             wide = facts[at + 3]
             local narrow_ok, wide_ok = true, true
             newest_next, wide_next = now + rates[5], now + rates[7]

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from antifraud.limits import PERIODS_US, Rate
+from voting.notices import PublicNotice
 
 
 class Order(enum.StrEnum):
@@ -27,6 +28,23 @@ class Visibility(enum.StrEnum):
     DAILY = "daily"
     AFTER_CLOSE = "after-close"
     STAFF = "staff"
+
+
+class Phase(enum.StrEnum):
+    """Whether a campaign takes likes at a moment, and if not, why."""
+
+    NOT_OPEN = "not-open"
+    OPEN = "open"
+    PAUSED = "paused"
+    """Within the window, by a decision of the staff."""
+    CLOSED = "closed"
+
+
+class Identity(enum.StrEnum):
+    """Whether a like must be of somebody whom a portal vouches for (level 3)."""
+
+    OPTIONAL = "optional"
+    REQUIRED = "required"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +99,7 @@ class Rules:
     order: Order = Order.RANDOM
     counts: Visibility = Visibility.LIVE
     counts_daily_at: time = time(18)
+    identity: Identity = Identity.OPTIONAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,10 +228,20 @@ class Campaign:
     portal_keys: Mapping[str, bytes] = field(default_factory=dict)
     """Origin of a portal that is not switched off -> the Ed25519 public key, 32 bytes, that its
     assertions of identity are checked with."""
+    notices: tuple[PublicNotice, ...] = ()
+    """As they were put up, the newest, which stands, last."""
     by_id: dict[str, Candidate] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "by_id", {c.id: c for c in self.candidates})
+
+    def phase_at(self, now_us: int) -> Phase:
+        """As the store decides too: outside its window a campaign is not paused."""
+        if now_us >= self.window.closes_at_us:
+            return Phase.CLOSED
+        if now_us < self.window.opens_at_us:
+            return Phase.NOT_OPEN
+        return Phase.OPEN if self.paused_because is None else Phase.PAUSED
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

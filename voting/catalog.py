@@ -6,10 +6,11 @@ asks for it first, then loads, never misses one: at worst it loads the same stat
 """
 
 import base64
+import enum
 import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import time
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -21,6 +22,7 @@ from voting.campaign import (
     Campaign,
     Candidate,
     Changed,
+    Identity,
     Limits,
     Order,
     Page,
@@ -31,17 +33,16 @@ from voting.campaign import (
     VotingWindow,
 )
 from voting.changes import public_changes
+from voting.notices import PublicNotice, load_notices
 
 
-@dataclass(frozen=True, slots=True)
-class Photo:
-    """One card-size picture in both of its forms. The id is a digest of its source, so what is
-    behind an id never changes."""
+class PhotoForm(enum.StrEnum):
+    """What there is of each picture; the values are columns."""
 
-    webp: bytes
-    jpeg: bytes
-    width: int
-    height: int
+    WEBP = "webp"
+    JPEG = "jpeg"
+    LARGE_WEBP = "large_webp"
+    LARGE_JPEG = "large_jpeg"
 
 
 async def catalog_version(connection: asyncpg.Connection) -> int:
@@ -65,6 +66,7 @@ async def load_campaigns(connection: asyncpg.Connection) -> dict[str, Campaign]:
             " FROM campaigns ORDER BY number"
         )
         changes = await public_changes(connection)
+        notices = await load_notices(connection)
         rows = await connection.fetch(
             "SELECT campaign, number, id, name, organisation, unit, channel, title, summary,"
             " photo, withdrawn_at IS NOT NULL AS withdrawn, story, more_photos, video"
@@ -87,24 +89,34 @@ async def load_campaigns(connection: asyncpg.Connection) -> dict[str, Campaign]:
         candidates[fields.pop("campaign")].append(Candidate(**fields))
     return {
         row["id"]: _campaign(
-            row, tuple(candidates[row["number"]]), changes.get(row["number"], ()), *media
+            row,
+            tuple(candidates[row["number"]]),
+            changes.get(row["number"], ()),
+            notices.get(row["number"], ()),
+            *media,
         )
         for row in campaigns
     }
 
 
-async def load_photo(connection: asyncpg.Connection, photo_id: str) -> Photo | None:
-    """The picture with this id (`Candidate.photo`); None where there is none."""
-    row = await connection.fetchrow(
-        "SELECT webp, jpeg, width, height FROM photos WHERE id = $1", photo_id
+async def load_photo(
+    connection: asyncpg.Connection, photo_id: str, form: PhotoForm
+) -> bytes | None:
+    """The picture with this id in one of its forms; None where there is none. The id is a digest of
+    its source, so what is behind an id and a form never changes, but for a large one that comes
+    later."""
+    content: bytes | None = await connection.fetchval(
+        f"SELECT {form.value} FROM photos WHERE id = $1",
+        photo_id,
     )
-    return Photo(**row) if row else None
+    return content
 
 
 def _campaign(
     row: Mapping[str, Any],
     candidates: tuple[Candidate, ...],
     changes: tuple[Changed, ...],
+    notices: tuple[PublicNotice, ...],
     pictures: Mapping[str, Picture],
     videos: Mapping[str, Video],
 ) -> Campaign:
@@ -131,6 +143,7 @@ def _campaign(
             for origin, key in json.loads(row["portal_keys"]).items()
             if origin not in row["origins_off"]
         },
+        notices=notices,
     )
 
 
@@ -153,6 +166,7 @@ def rules_to_json(rules: Rules) -> str:
             "order": rules.order.value,
             "counts": rules.counts.value,
             "counts_daily_at": rules.counts_daily_at.isoformat("minutes"),
+            "identity": rules.identity.value,
         }
     )
 
@@ -162,6 +176,7 @@ def rules_from_json(text: str) -> Rules:
         "order": Order,
         "counts": Visibility,
         "counts_daily_at": time.fromisoformat,
+        "identity": Identity,
     }
     return Rules(**{name: readers.get(name, int)(v) for name, v in json.loads(text).items()})
 

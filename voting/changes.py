@@ -42,6 +42,10 @@ class Kind(enum.StrEnum):
     VISIBILITY = "visibility"
     """When counts are shown, and in which order the candidates."""
     LIMITS = "limits"
+    IDENTITY = "identity"
+    """Who may like: anybody, or whom a portal vouches for."""
+    PORTAL_KEYS = "portal-keys"
+    """Which key a portal signs with."""
     CANDIDATE_ADDED = "candidate-added"
     CANDIDATE_CORRECTED = "candidate-corrected"
     CANDIDATE_WITHDRAWN = "candidate-withdrawn"
@@ -62,16 +66,22 @@ QUOTA_FIELDS = ("likes_per_candidate_per_day", "candidates_per_day", "likes_per_
 VISIBILITY_FIELDS = ("counts", "counts_daily_at", "order")
 WINDOW_FIELDS = ("opens_at", "closes_at", "time_zone")
 LIMIT_FIELDS = ("per_device", "per_network")
-CANDIDATE_FIELDS = ("name", "organisation", "unit", "channel", "title", "summary", "photo")
+IDENTITY_FIELDS = ("identity",)
+CANDIDATE_FIELDS = (
+    *("name", "organisation", "unit", "channel", "title", "summary", "photo"),
+    *("story", "more_photos", "video"),
+)
+PAGE_FIELDS = ("lead", "about", "organiser", "contact", "colour", "cover")
 
 _SHOWN_IN_PUBLIC = frozenset(
     {
-        *(*QUOTA_FIELDS, *VISIBILITY_FIELDS, *WINDOW_FIELDS, *LIMIT_FIELDS, "origin"),
-        *("name", "organisation", "unit", "channel", "title"),
+        *(*QUOTA_FIELDS, *VISIBILITY_FIELDS, *WINDOW_FIELDS, *LIMIT_FIELDS, *IDENTITY_FIELDS),
+        *("origin", "name", "organisation", "unit", "channel", "title"),
     }
 )
 """Fields whose values the public is shown; of others only that they changed. A summary may have
-been corrected because it said what it should not have said."""
+been corrected because it said what it should not have said, and a story, a picture or a video
+likewise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +203,10 @@ def visibility_facts(rules: Rules) -> dict[str, Any]:
         "counts_daily_at": rules.counts_daily_at.isoformat("minutes"),
         "order": rules.order.value,
     }
+
+
+def identity_facts(rules: Rules) -> dict[str, Any]:
+    return {"identity": rules.identity.value}
 
 
 def limit_facts(limits: Limits) -> dict[str, Any]:

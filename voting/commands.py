@@ -1,4 +1,5 @@
-"""Commands of this package: `dianzan edge`, `devices`, `keys`, `campaign`, `networks`."""
+"""Commands of this package: `dianzan edge`, `devices`, `keys`, `campaign`, `media`, `networks`,
+`portal`."""
 
 import asyncio
 import os
@@ -11,7 +12,9 @@ import typer
 
 from voting.intake.commands import campaign as campaign_commands
 from voting.key_commands import keys
+from voting.media_commands import media
 from voting.network_commands import networks
+from voting.portal_commands import portal
 from voting.settings import load_settings
 
 app = typer.Typer()
@@ -100,3 +103,5 @@ app.add_typer(campaign_commands, name="campaign")
 app.add_typer(devices, name="devices")
 app.add_typer(keys, name="keys")
 app.add_typer(networks, name="networks")
+app.add_typer(portal, name="portal")
+app.add_typer(media, name="media")

@@ -14,14 +14,14 @@ BLAKE2b over all that stands before it.
     rung 0   handed out; cannot vote
     rung 1   a challenge was solved for it (flag PROVEN), or none was asked for
     rung 2   a day old at least
-    rung 3   one identity: somebody else vouches for it; nothing issues these yet
+    rung 3   one identity: a portal vouches for its user (voting/identity.py)
 
 `Mint.promote` signs a device anew on another rung: id and time of issue stay, so it is the same
 device, and what it liked stays liked. The old token stays good for what it was.
 
 Promise: nobody without a key makes a token that verifies, or moves one to another campaign or
 level. Known weakness: a token is a bearer's; who copies it is that device. It says nothing about
-how many browsers one person has.
+how many browsers one person has, but on rung 3, where it is one person's on all of them.
 """
 
 import hashlib

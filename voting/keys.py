@@ -89,6 +89,13 @@ class Keys:
             for key_id, key in self.device.items()
         }
 
+    @property
+    def identity(self) -> bytes:
+        """Makes devices out of what portals say of their users. It lasts as the pseudonyms' key
+        does, which it is derived from: people stay who they are when tokens' keys are rotated, and
+        who destroys that one cuts votes off from people too."""
+        return hashlib.blake2b(key=self.pseudonym, digest_size=32, person=b"dz-identity").digest()
+
     def rotated(self, now: float) -> "Keys":
         """With a new device key beside the one that signs now; CannotRotate while the last new one
         has not begun to."""

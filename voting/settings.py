@@ -35,6 +35,16 @@ def _origin_with_path(text: str | None) -> str | None:
     return text
 
 
+def _media_url(text: str | None) -> str | None:
+    """An address to put paths behind, or ValueError. It stands in pages and their policies, so
+    nothing that means something there may be in it."""
+    if text is None:
+        return None
+    if not re.fullmatch(r"https?://[a-z0-9.\[\]:-]+(/[A-Za-z0-9._~-]+)*/?", text):
+        raise ValueError("an address wanted: https://media.example.cn, perhaps with a path")
+    return text.rstrip("/")
+
+
 class Settings(BaseSettings):
     """The settings of one process. Immutable; made once, at the start of a command."""
 
@@ -128,6 +138,11 @@ class Settings(BaseSettings):
         default=(),
         description="Origins (commas between) of the edge's own pages; unset = whatever a "
         "request's Host says.",
+    )
+    media_url: Annotated[str | None, AfterValidator(_media_url)] = Field(
+        default=None,
+        description="Where browsers get photos and videos: a CDN before the edge, or a store that "
+        "`dianzan media export` fills; unset = from the edge.",
     )
     challenge: Literal["off", "adaptive", "always"] = Field(
         default="adaptive",
@@ -238,6 +253,11 @@ class Settings(BaseSettings):
     def last_signed_path(self) -> Path:
         """What those keys signed last."""
         return self.data_dir / "last-signed.json"
+
+    @property
+    def media_path(self) -> Path:
+        """Folder of the videos."""
+        return self.data_dir / "media"
 
     @property
     def console_key_path(self) -> Path:

@@ -4,7 +4,9 @@ The same home line, phone model and TLS stack, the same candidate, one day, and 
 time. Families (phones of one make), private windows and a shop's demonstration phones do that a few
 times; so a line counts from the sixth vote on, and the votes need a second kind of evidence, as all
 do. One token likes a candidate once a day in every usual campaign, so votes stand for tokens. Off
-for mobile and campus networks, where a thousand people share an address.
+for mobile and campus networks, where a thousand people share an address. Whom a portal vouches for
+counts like all others: their tokens are always new, but six accounts of one phone for one candidate
+are as odd as six tokens.
 """
 
 from collections.abc import Iterator

@@ -27,7 +27,14 @@ from antifraud.detectors.live import VOTE_DTYPE, LiveCells
 from antifraud.limits import PERIODS_US, Rate, take
 from antifraud.networks import NetworkClass
 from antifraud.screen import Conclusion, Decision, conclude, screen
-from antifraud.signals import LOW_END, PROVEN, TLS_UNLIKE_AGENT, Signals
+from antifraud.signals import (
+    LEVEL_BITS,
+    LOW_END,
+    PROVEN,
+    TLS_UNLIKE_AGENT,
+    VOUCHED,
+    Signals,
+)
 from loadtest.rehearsal.ballots import (
     COLUMNS,
     GIVES_UP,
@@ -230,7 +237,8 @@ class _Judge:
             self._outcome[number] = Outcome.THROTTLED
             return False
         new_ok, newest_next, wide_next = True, None, 0
-        if device_free is None and rates.new is not None and tap.age < _NEW_FOR_SECONDS:
+        is_new = tap.age < _NEW_FOR_SECONDS and tap.level & LEVEL_BITS < VOUCHED
+        if device_free is None and rates.new is not None and is_new:
             assert rates.new_wide is not None
             far_off = self._networks.get(tap.wide)
             narrow_ok, newest_next = take(rates.new, near.newest, now)

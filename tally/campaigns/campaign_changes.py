@@ -59,7 +59,7 @@ from voting.changes import (
 )
 from voting.intake.folder import LIKES_PER_DEVICE_DAY_MAX
 from voting.intake.roster import CANDIDATES_MAX, FIELDS
-from voting.intake.text import clean, fault_of, on_one_line
+from voting.intake.text import clean, fault_of, in_paragraphs, on_one_line
 
 _SQL = read_queries(Path(__file__).with_name("campaign_changes.sql"))
 
@@ -112,7 +112,8 @@ WHEN: Mapping[Kind, When] = {
     Kind.PORTAL_ON: When(_ALWAYS),
     Kind.TEST: When(_BEFORE),
 }
-"""Every kind that staff can make one by one; imports bring Kind.IMPORTED."""
+"""Every kind that staff can make one by one; imports bring BY_IMPORT too."""
+BY_IMPORT = frozenset({Kind.IMPORTED, Kind.IDENTITY, Kind.PORTAL_KEYS})
 
 
 class Fault(NamedTuple):
@@ -193,6 +194,8 @@ class CampaignNow:
     origins: tuple[str, ...]
     """All portals, those that are off included."""
     origins_off: tuple[str, ...]
+    portal_keys: Mapping[str, str]
+    """Portal -> its public key in base64; of those that have one, those that are off included."""
     channels: Mapping[str, int]
     paused_because: str | None
     is_test: bool
@@ -237,6 +240,9 @@ class CandidateNow:
     summary: str
     photo: str | None
     withdrawn_at: datetime | None
+    story: str
+    more_photos: list[str]
+    video: str | None
 
     def facts(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in CANDIDATE_FIELDS}
@@ -656,10 +662,13 @@ async def _read_facts(
     """The fields that are there, or all of them where a candidate is new."""
     readers = {
         one.name: _text(one.most_characters, one_line=one.name == "summary")
+        if one.needed
+        else _story(one.most_characters)
         for one in FIELDS
         if whole or one.name in values
     }
-    facts = _read(values, **readers)
+    # Further pictures and videos come with a list alone.
+    facts = ({"more_photos": [], "video": None} if whole else {}) | _read(values, **readers)
     if campaign.channels and facts.get("channel") not in (None, *campaign.channels):
         raise ChangeRefused(Fault("channel", N_("is none of the campaign's channels")))
     if whole or "photo" in values:
@@ -803,6 +812,20 @@ def _text(most: int, *, one_line: bool) -> _Reader:
     return read
 
 
+def _story(most: int) -> _Reader:
+    """Paragraphs, or nothing."""
+
+    def read(text: str) -> str:
+        text = in_paragraphs(text)
+        if len(text) > most:
+            raise _Unfit(N_("has more than {most} characters"), most=most)
+        if fault := fault_of(text, paragraphs=True):
+            raise _Unfit(N_("holds a character that cannot be seen ({which})"), which=_which(fault))
+        return text
+
+    return read
+
+
 def _which(fault: str) -> str:
     """U+0007 out of voting.intake.text's sentence."""
     found = re.search(r"U\+[0-9A-F]{4,6}", fault)
@@ -832,6 +855,7 @@ def _campaign(row: Mapping[str, Any]) -> CampaignNow:
         limits=limits_from_json(row["limits"]),
         origins=tuple(row["origins"]),
         origins_off=tuple(row["origins_off"]),
+        portal_keys=json.loads(row["portal_keys"]),
         channels=json.loads(row["channels"]),
         paused_because=row["paused_because"],
         is_test=row["is_test"],
@@ -903,6 +927,8 @@ TITLES: Mapping[Kind, str] = {
     Kind.QUOTA: N_("Other quotas"),
     Kind.VISIBILITY: N_("Other visibility of counts, or order"),
     Kind.LIMITS: N_("Other limits"),
+    Kind.IDENTITY: N_("Other rule on who may like"),
+    Kind.PORTAL_KEYS: N_("Other keys of portals"),
     Kind.CANDIDATE_ADDED: N_("Candidate added"),
     Kind.CANDIDATE_CORRECTED: N_("Candidate corrected"),
     Kind.CANDIDATE_WITHDRAWN: N_("Candidate withdrawn"),
@@ -928,6 +954,7 @@ FIELD_TITLES: Mapping[str, str] = {
     "is_test": N_("Rehearsal"),
     "origin": N_("Portal"),
     "origins": N_("Portals"),
+    "identity": N_("Sign-in at a portal"),
     "on": N_("Switched on"),
     "channels": N_("Channels"),
     "candidates": N_("Candidates"),
@@ -939,6 +966,15 @@ FIELD_TITLES: Mapping[str, str] = {
     "title": N_("Title"),
     "summary": N_("Summary"),
     "photo": N_("Photo"),
+    "story": N_("Story"),
+    "more_photos": N_("Further photos"),
+    "video": N_("Video"),
+    "lead": N_("Campaign page: first sentence"),
+    "about": N_("Campaign page: about"),
+    "organiser": N_("Organiser"),
+    "contact": N_("Contact"),
+    "colour": N_("Colour"),
+    "cover": N_("Cover"),
 }
 
 KIND = ProposalKind(execute=execute, describe=describe, roles=ADMINS, look=_look)

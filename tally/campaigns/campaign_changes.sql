@@ -3,7 +3,7 @@
 -- name: lock_campaign
 -- One campaign, that stays so to the end of the transaction, and the moment that it is changed at.
 SELECT number, id, title, time_zone, opens_at, closes_at, rules::text, limits::text, origins,
-       origins_off, channels::text, paused_because, is_test, clock_timestamp() AS now,
+       origins_off, portal_keys::text, channels::text, paused_because, is_test, clock_timestamp() AS now,
        (SELECT coalesce(max(number), 0) FROM campaign_changes AS h WHERE h.campaign = c.number)
            AS version
 FROM campaigns AS c WHERE id = $1 FOR UPDATE;
@@ -11,7 +11,7 @@ FROM campaigns AS c WHERE id = $1 FOR UPDATE;
 -- name: read_campaign
 -- The same to look at.
 SELECT number, id, title, time_zone, opens_at, closes_at, rules::text, limits::text, origins,
-       origins_off, channels::text, paused_because, is_test, clock_timestamp() AS now,
+       origins_off, portal_keys::text, channels::text, paused_because, is_test, clock_timestamp() AS now,
        (SELECT coalesce(max(number), 0) FROM campaign_changes AS h WHERE h.campaign = c.number)
            AS version
 FROM campaigns AS c WHERE id = $1;
@@ -19,7 +19,7 @@ FROM campaigns AS c WHERE id = $1;
 -- name: list_campaigns
 -- All of them, the newest first.
 SELECT number, id, title, time_zone, opens_at, closes_at, rules::text, limits::text, origins,
-       origins_off, channels::text, paused_because, is_test, clock_timestamp() AS now,
+       origins_off, portal_keys::text, channels::text, paused_because, is_test, clock_timestamp() AS now,
        (SELECT coalesce(max(number), 0) FROM campaign_changes AS h WHERE h.campaign = c.number)
            AS version
 FROM campaigns AS c ORDER BY number DESC;
@@ -39,12 +39,14 @@ SELECT EXISTS (
 
 -- name: read_candidate
 -- One of them; the caller holds the lock of changes.
-SELECT number, id, place, name, organisation, unit, channel, title, summary, photo, withdrawn_at
+SELECT number, id, place, name, organisation, unit, channel, title, summary, photo, withdrawn_at,
+       story, more_photos, video
 FROM candidates WHERE campaign = $1 AND id = $2;
 
 -- name: list_candidates
 -- All of a campaign, withdrawn ones included.
-SELECT number, id, place, name, organisation, unit, channel, title, summary, photo, withdrawn_at
+SELECT number, id, place, name, organisation, unit, channel, title, summary, photo, withdrawn_at,
+       story, more_photos, video
 FROM candidates WHERE campaign = $1 ORDER BY place, number;
 
 -- name: find_same_person
@@ -57,15 +59,16 @@ ORDER BY number LIMIT 1;
 -- name: add_candidate
 -- Under the next number that nobody ever had, at the end of the list.
 INSERT INTO candidates (campaign, number, id, place, name, organisation, unit, channel, title,
-                        summary, photo)
-SELECT $1, coalesce(max(number), 0) + 1, $2, coalesce(max(place), 0) + 1, $3, $4, $5, $6, $7, $8, $9
+                        summary, photo, story, more_photos, video)
+SELECT $1, coalesce(max(number), 0) + 1, $2, coalesce(max(place), 0) + 1, $3, $4, $5, $6, $7, $8,
+       $9, $10, $11, $12
 FROM candidates WHERE campaign = $1
 RETURNING number;
 
 -- name: correct_candidate
 -- Number, id and place stay.
 UPDATE candidates SET name = $3, organisation = $4, unit = $5, channel = $6, title = $7,
-                      summary = $8, photo = $9
+                      summary = $8, photo = $9, story = $10, more_photos = $11, video = $12
 WHERE campaign = $1 AND number = $2;
 
 -- name: withdraw_candidate

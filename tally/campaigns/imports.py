@@ -24,15 +24,26 @@ from tally.proposal_kinds import ADMINS, CannotBeDone, Content, Kind, Person
 from tally.store import read_queries
 from tally.translated import N_, Translate
 from voting.campaign import VotingWindow
-from voting.catalog import limits_from_json, limits_to_json, rules_from_json, rules_to_json
+from voting.catalog import (
+    limits_from_json,
+    limits_to_json,
+    page_from_json,
+    page_to_json,
+    rules_from_json,
+    rules_to_json,
+)
 from voting.changes import Kind as ChangeKind
 from voting.intake.folder import Checked
 from voting.intake.manifest import Manifest
 from voting.intake.problems import Problem, errors_in
 from voting.intake.roster import Listed, Roster
-from voting.intake.save import Author, Compared, compare, save, write_photos
+from voting.intake.save import Author, Compared, compare, save, write_photos, write_videos
 
 _SQL = read_queries(Path(__file__).with_name("imports.sql"))
+
+
+_TOLD_CHARACTERS_MAX = 300
+"""Of one field; what the campaign says of itself may be pages long."""
 
 
 class CannotStage(Exception):
@@ -100,6 +111,7 @@ async def stage(
         if not checked.ok or errors_in(compared.problems):
             raise CannotStage("the folder has errors")
         await write_photos(connection, checked.cards)
+        await write_videos(connection, checked.videos)
         number = await connection.fetchval(
             _SQL["add_staged"],
             compared.campaign,
@@ -155,7 +167,7 @@ def _told(compared: Compared, known: Mapping[int, tuple[str, str]]) -> dict[str,
     for change in compared.changes:
         if change.candidate is None:
             for name, becomes in change.became.items():
-                lines[name] = f"{change.was.get(name)} → {becomes}"
+                lines[name] = f"{_short(change.was.get(name))} → {_short(becomes)}"
             continue
         new = (str(change.became.get("id")), str(change.became.get("name")))
         id_, name = known.get(change.candidate, new)
@@ -169,6 +181,11 @@ def _told(compared: Compared, known: Mapping[int, tuple[str, str]]) -> dict[str,
     return lines
 
 
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= _TOLD_CHARACTERS_MAX else text[: _TOLD_CHARACTERS_MAX - 1] + "…"
+
+
 def describe(content: Content, translate: Translate) -> str:
     """One line for whoever is to agree."""
     changes = content.get("changes", {})
@@ -176,9 +193,10 @@ def describe(content: Content, translate: Translate) -> str:
         f"{translate(TITLES[ChangeKind(kind)])} × {number}" for kind, number in changes.items()
     ] or [translate("nothing changes")]
     parts += [
-        f"{translate(FIELD_TITLES[name])}: {told}"
+        f"{translate(FIELD_TITLES.get(name, name))}: {told}"
         for name, told in content.get("ground", {}).items()
-        if name in FIELD_TITLES
+        # What is named by a portal is its key.
+        if name in FIELD_TITLES or name.startswith("http")
     ]
     return f"{content['campaign']}: {translate('Import')} · " + " · ".join(parts)
 
@@ -198,7 +216,8 @@ KIND = Kind(execute=execute, describe=describe, roles=ADMINS, look=_look)
 
 
 def to_json(checked: Checked) -> dict[str, Any]:
-    """`from_json` gives it back; its problems and new pictures are left out."""
+    """`from_json` gives it back; its problems, new pictures and videos, and the name of the cover's
+    file are left out."""
     manifest, roster = checked.manifest, checked.roster
     assert manifest is not None
     assert roster is not None
@@ -214,6 +233,8 @@ def to_json(checked: Checked) -> dict[str, Any]:
             "limits": limits_to_json(manifest.limits),
             "origins": list(manifest.origins),
             "channels": manifest.channels,
+            "page": page_to_json(manifest.page),
+            "portal_keys": dict(manifest.portal_keys),
         },
         "roster": {
             "file": roster.file,
@@ -221,6 +242,9 @@ def to_json(checked: Checked) -> dict[str, Any]:
             "candidates": [dataclasses.asdict(one) for one in roster.candidates],
         },
         "photo_ids": checked.photo_ids,
+        "more_photo_ids": checked.more_photo_ids,
+        "cover": checked.cover,
+        "video_ids": checked.video_ids,
     }
 
 
@@ -240,6 +264,8 @@ def from_json(stored: Mapping[str, Any]) -> Checked:
             limits_from_json(manifest["limits"]),
             tuple(manifest["origins"]),
             manifest["channels"],
+            page_from_json(manifest.get("page", "{}")),
+            portal_keys=manifest.get("portal_keys", {}),
         ),
         Roster(
             roster["file"],
@@ -249,4 +275,8 @@ def from_json(stored: Mapping[str, Any]) -> Checked:
         stored["photo_ids"],
         (),
         (),
+        # What was staged before there were these has none of them.
+        {id_: tuple(ids) for id_, ids in stored.get("more_photo_ids", {}).items()},
+        stored.get("cover"),
+        stored.get("video_ids", {}),
     )

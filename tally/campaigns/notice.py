@@ -18,10 +18,12 @@ from pathlib import Path
 import asyncpg
 
 from antifraud.flags import places
+from tally.canonical import canonical
 from tally.case_decisions import persons_of
 from tally.store import SQL as TALLY_SQL
 from tally.store import read_queries
 from voting.campaign import Campaign
+from voting.notices import Concerned, Notice, PublicNotice, chinese_day
 
 SQL = read_queries(Path(__file__).with_suffix(".sql"))
 
@@ -57,20 +59,6 @@ class Fields:
 
 
 @dataclass(frozen=True, slots=True)
-class Concerned:
-    """A candidate with struck votes."""
-
-    number: int
-    name: str
-    organisation: str
-    before: int
-    struck: int
-    after: int
-    place_before: int
-    place_after: int
-
-
-@dataclass(frozen=True, slots=True)
 class Facts:
     """What the notice says, out of the database, as of one moment."""
 
@@ -98,23 +86,60 @@ class Facts:
     list_sha256: str
     publication: tuple[int, str] | None
     """The last one's number, and its manifest's SHA-256."""
+    counts_as_of: datetime
+    """The moment that the numbers are of: the close, or the last decision if that was later. In a
+    campaign that is not over they move with every vote."""
+    objections: tuple[int, int]
+    """How many were received, and how many of them answered."""
 
     @property
     def before(self) -> int:
         return self.counted + self.struck
+
+    @property
+    def ground(self) -> str:
+        """SHA-256 of what must not move between the draft and its being put up: all of its
+        numbers, or, where the campaign is not over, all but those that every vote moves."""
+        said = {
+            "campaign": self.campaign.title,
+            "closed": self.closed,
+            "closes_at": self.campaign.window.closes_at.isoformat(),
+            "struck": [
+                [one.number, one.name, one.organisation, one.struck] for one in self.concerned
+            ],
+            "decisions": [self.decisions, self.cases, self.persons, self.by_two],
+            "found": [self.kinds, self.rules, self.detectors],
+            "list": self.list_sha256,
+        }
+        if self.closed:
+            said |= {
+                "sums": [self.counted, self.held, self.struck, self.moved],
+                "places": [
+                    [one.before, one.after, one.place_before, one.place_after]
+                    for one in self.concerned
+                ],
+            }
+        return hashlib.sha256(canonical(said)).hexdigest()
 
 
 async def read_facts(connection: asyncpg.Connection, campaign: Campaign) -> Facts:
     """Everything that the notice says. The connection must be in no transaction. 2 us for each
     struck vote, 4 more for their list where nobody asked for it since the last decision."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
-        rows = await connection.fetch(SQL["read_sums"], campaign.number)
-        strikes = await connection.fetch(SQL["read_strikes"], campaign.number)
-        cases = sorted({row["case_of"] for row in strikes if row["case_of"] is not None})
-        flags = await connection.fetch(SQL["read_kinds"], campaign.number, cases)
-        as_of = await connection.fetchval(TALLY_SQL["read_as_of"])
-        published = await connection.fetchrow(SQL["read_last_publication"], campaign.number)
-        digest = await _list_sha256(connection, campaign)
+        return await gather_facts(connection, campaign)
+
+
+async def gather_facts(connection: asyncpg.Connection, campaign: Campaign) -> Facts:
+    """The same in a transaction of the caller's, who sees to it that nobody decides meanwhile."""
+    rows = await connection.fetch(SQL["read_sums"], campaign.number)
+    strikes = await connection.fetch(SQL["read_strikes"], campaign.number)
+    cases = sorted({row["case_of"] for row in strikes if row["case_of"] is not None})
+    flags = await connection.fetch(SQL["read_kinds"], campaign.number, cases)
+    as_of = await connection.fetchval(TALLY_SQL["read_as_of"])
+    published = await connection.fetchrow(SQL["read_last_publication"], campaign.number)
+    objections = await connection.fetchrow(SQL["count_objections"], campaign.number)
+    decided = await connection.fetchrow(SQL["read_list_key"], campaign.number)
+    digest = await _list_sha256(connection, campaign, decided)
     zone = campaign.window.zone
     as_of = (as_of or datetime.fromtimestamp(0, UTC)).astimezone(zone)
     closed = as_of >= campaign.window.closes_at
@@ -159,6 +184,11 @@ async def read_facts(connection: asyncpg.Connection, campaign: Campaign) -> Fact
         publication=None
         if published is None
         else (published["number"], bytes(published["manifest_hash"]).hex()),
+        # A decision is in no counts of its own moment.
+        counts_as_of=max(campaign.window.closes_at, decided["at"] + timedelta(microseconds=1))
+        if closed
+        else as_of,
+        objections=(objections["received"], objections["answered"]),
     )
 
 
@@ -168,8 +198,9 @@ only after the next decision."""
 _DIGESTS_MAX = 64
 
 
-async def _list_sha256(connection: asyncpg.Connection, campaign: Campaign) -> str:
-    row = await connection.fetchrow(SQL["read_list_key"], campaign.number)
+async def _list_sha256(
+    connection: asyncpg.Connection, campaign: Campaign, row: asyncpg.Record
+) -> str:
     key = (row["database"], campaign.number, row["decision"], row["at"])
     if key not in _digests:
         digest = hashlib.sha256()
@@ -194,7 +225,7 @@ async def copy_struck(
     )
 
 
-def draft(facts: Facts, fields: Fields) -> "Notice":
+def draft(facts: Facts, fields: Fields) -> Notice:
     """The notice's paragraphs. No I/O."""
     campaign = facts.campaign
     dated = fields.dated or facts.cut_off.date()
@@ -209,69 +240,43 @@ def draft(facts: Facts, fields: Fields) -> "Notice":
                 ("一、核查依据与方法", _method(facts)),
                 ("二、核查结果", _result(facts)),
                 ("三、剔除清单与核验", _list(facts)),
-                ("四、异议的提出与处理", _objections(fields, begins, ends)),
+                ("四、异议的提出与处理", _objections(facts, fields, begins, ends)),
             )
         ),
         concerned=facts.concerned,
         sums=(facts.before, facts.struck, facts.counted),
         issuer=fields.issuer or "（发布单位）",
-        dated=_chinese_day(dated),
+        dated=chinese_day(dated),
+        contact=fields.contact,
+        begins=begins,
+        ends=ends,
+        counts_as_of=facts.counts_as_of,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """The draft, ready to be set."""
-
-    title: str
-    opening: tuple[str, ...]
-    sections: tuple[tuple[str, tuple[str, ...]], ...]
-    """Heading and paragraphs; the table of the concerned stands in the second one."""
-    concerned: tuple[Concerned, ...]
-    sums: tuple[int, int, int]
-    """Before, struck, after: of all candidates."""
-    issuer: str
-    dated: str
-
-    def as_text(self) -> str:
-        """Plain text, for a mail or an editor."""
-        lines = [self.title, "", *(f"　　{paragraph}" for paragraph in self.opening)]
-        for number, (heading, paragraphs) in enumerate(self.sections):
-            lines += ["", heading, *(f"　　{paragraph}" for paragraph in paragraphs)]
-            if number == 1 and self.concerned:
-                lines += ["", *self._table(), ""]
-        return "\n".join([*lines, "", f"　　{self.issuer}", f"　　{self.dated}", ""])
-
-    def _table(self) -> list[str]:
-        before, struck, after = self.sums
-        return [
-            "编号\t候选人\t核查前\t剔除\t核查后\t名次变化",
-            *(
-                f"{one.number}\t{_flat(one.name)}（{_flat(one.organisation)}）\t{one.before:,}\t"
-                f"{one.struck:,}\t{one.after:,}\t{place_change(one)}"
-                for one in self.concerned
-            ),
-            f"\t全部候选人合计\t{before:,}\t{struck:,}\t{after:,}\t",
-        ]
-
-
-def _flat(text: str) -> str:
-    """In one cell of a line."""
-    return " ".join(text.split())
-
-
-def place_change(one: Concerned) -> str:
-    """A candidate's place before and after."""
-    if not one.place_before:
-        return "已退出"
-    if one.place_before == one.place_after:
-        return f"第 {one.place_before} 名，不变"
-    return f"第 {one.place_before} 名 → 第 {one.place_after} 名"
+def withdrawal(campaign: Campaign, taken_back: PublicNotice, *, why: str, dated: date) -> Notice:
+    """The notice that takes another one back. It has no numbers, and says nothing that the other
+    one says. No I/O."""
+    number, put_up = taken_back.number, taken_back.at.astimezone(campaign.window.zone).date()
+    return Notice(
+        title=f"关于撤回{_named(campaign)}第 {number} 号公告的公告",
+        opening=(
+            f"{chinese_day(put_up)}发布的{_named(campaign)}第 {number} 号公告，"
+            "自本公告发布之日起撤回，不再作为依据。",
+            f"撤回原因：{why}",
+            "被撤回的公告没有删除，仍可查阅。",
+        ),
+        sections=(),
+        issuer=taken_back.notice.issuer,
+        dated=chinese_day(dated),
+        contact=taken_back.notice.contact,
+        withdraws=number,
+    )
 
 
 def _named(campaign: Campaign) -> str:
     """The campaign in a sentence: quotes within quotes are single ones."""
-    title = _flat(campaign.title).replace("“", "‘").replace("”", "’")
+    title = " ".join(campaign.title.split()).replace("“", "‘").replace("”", "’")
     return f"“{title}”" + ("" if "点赞" in title else "网络点赞")
 
 
@@ -357,18 +362,17 @@ def _list(facts: Facts) -> tuple[str, ...]:
     return tuple(paragraphs)
 
 
-def _objections(fields: Fields, begins: date, ends: date) -> tuple[str, ...]:
+def _objections(facts: Facts, fields: Fields, begins: date, ends: date) -> tuple[str, ...]:
+    received, answered = facts.objections
+    so_far = f"本公告起草时，已收到异议 {received:,} 件，其中已答复 {answered:,} 件。"
     return (
-        f"公示期为 {_chinese_day(begins)}至{_chinese_day(ends)}，共 {fields.days} 天。"
+        f"公示期为 {chinese_day(begins)}至{chinese_day(ends)}，共 {fields.days} 天。"
         "对核查结果有异议的，请在公示期内以书面形式提出，写明姓名、联系方式、"
         "所涉候选人和具体理由。我们将逐件登记、复核并答复。",
         f"受理方式：{fields.contact or '（联系人、电话、邮箱、地址）'}",
+        *((so_far,) if received else ()),
     )
 
 
-def _chinese_day(day: date) -> str:
-    return f"{day.year} 年 {day.month} 月 {day.day} 日"
-
-
 def _chinese_moment(at: datetime) -> str:
-    return f"{_chinese_day(at.date())} {at:%H:%M}"
+    return f"{chinese_day(at.date())} {at:%H:%M}"

@@ -31,6 +31,10 @@ SELECT (SELECT oid::bigint FROM pg_database WHERE datname = current_database()) 
        coalesce(max(number), 0) AS decision, coalesce(max(at), to_timestamp(0)) AS at
 FROM decisions WHERE campaign = $1;
 
+-- name: count_objections
+-- How many were received, and how many of them were answered.
+SELECT count(*) AS received, count(answer) AS answered FROM objections WHERE campaign = $1;
+
 -- name: copy_struck
 -- The votes that are struck now, by their place in the journal, with the decision that says so.
 SELECT s.day, s.shard, s.epoch, s.seq, v.candidate, s.decision

@@ -1,7 +1,8 @@
 """A campaign folder as it is uploaded: a zip, or its files one by one -> a folder to be checked.
 
-What comes is never trusted. Of a zip only three kinds of files are taken, by their names alone:
-campaign.toml, the list, and pictures in photos/; nothing in it says where a file is written. Sizes
+What comes is never trusted. Of a zip only these files are taken, by their names alone:
+campaign.toml, the list, pictures in photos/, videos in videos/, and cover.jpg; nothing in it says
+where a file is written. Sizes
 are counted while it is unpacked, whatever its own index says, and links are no files. All problems
 are listed, as for what is in the files (voting/intake).
 
@@ -17,17 +18,21 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO, NamedTuple
 
-from voting.intake.folder import PHOTOS
+from voting.intake.folder import COVER, PHOTOS, VIDEOS
 from voting.intake.manifest import FILE as MANIFEST
 from voting.intake.photos import BYTES_MAX as PHOTO_BYTES_MAX
 from voting.intake.problems import Problem, error, warning
+from voting.intake.videos import BYTES_MAX as VIDEO_BYTES_MAX
+from voting.intake.videos import SUFFIXES as VIDEO_SUFFIXES
 
 ARCHIVE_BYTES_MAX = 3 << 30
-"""Of an upload; and of what is in it, which are pictures and do not grow."""
+"""Of an upload; and of what is in it, which are pictures and videos and do not grow. A campaign
+with more of them is imported by the command."""
 FILES_MAX = 3_000
 TEXT_BYTES_MAX = 20_000_000
 """Of the list, and of campaign.toml."""
 _SHEETS = ("candidates.xlsx", "candidates.csv")
+_BYTES_MAX_IN = {PHOTOS: PHOTO_BYTES_MAX, VIDEOS: VIDEO_BYTES_MAX}
 _PIECE = 1 << 20
 _PROBLEMS_MAX = 200
 _ENCRYPTED, _UTF8 = 0x1, 0x800
@@ -106,8 +111,8 @@ def _unpack(
 def gather(
     files: Iterable[tuple[str, BinaryIO]], folder: Path, *, bytes_max: int = ARCHIVE_BYTES_MAX
 ) -> list[Problem]:
-    """The same of files that were chosen one by one: the list, campaign.toml, pictures by the
-    names that the list has for them."""
+    """The same of files that were chosen one by one: the list, campaign.toml, pictures and videos
+    by the names that the list has for them."""
     problems: list[Problem] = []
     taken: set[str] = set()
     left = bytes_max
@@ -116,8 +121,12 @@ def gather(
             problems.append(error("upload", f"holds more than {FILES_MAX} files"))
             break
         name = PurePosixPath(given.replace("\\", "/")).name  # some browsers send the way to it
-        is_photo = name.lower().endswith((".jpg", ".jpeg"))
-        wanted = _wanted(f"{PHOTOS}/{name}" if is_photo else name)
+        if name.lower().endswith((".jpg", ".jpeg")):
+            wanted = _wanted(f"{PHOTOS}/{name}")
+        elif name.lower().endswith(VIDEO_SUFFIXES):
+            wanted = _wanted(f"{VIDEOS}/{name}")
+        else:
+            wanted = _wanted(name)
         if wanted is None or _unsound(name):
             problems.append(error(name or "upload", _NOT_OURS))
             continue
@@ -135,7 +144,8 @@ def gather(
 
 
 _NOT_OURS = (
-    f"is no part of a campaign: {MANIFEST}, {' or '.join(_SHEETS)}, and JPEGs in {PHOTOS}/ are"
+    f"is no part of a campaign: {MANIFEST}, {' or '.join(_SHEETS)}, JPEGs in {PHOTOS}/, "
+    f"MP4 and MOV in {VIDEOS}/, and {COVER} are"
 )
 
 
@@ -155,9 +165,11 @@ def _judge(member: zipfile.ZipInfo, name: str, above: str) -> tuple[str, _Wanted
 def _wanted(name: str) -> _Wanted | None:
     if name == MANIFEST or name in _SHEETS:
         return _Wanted(Path(name), TEXT_BYTES_MAX)
-    folder, _, photo = name.rpartition("/")
-    if folder == PHOTOS and photo and len(photo.encode()) <= 200:
-        return _Wanted(Path(PHOTOS) / photo, PHOTO_BYTES_MAX)
+    if name == COVER:
+        return _Wanted(Path(name), PHOTO_BYTES_MAX)
+    folder, _, file = name.rpartition("/")
+    if folder in _BYTES_MAX_IN and file and len(file.encode()) <= 200:
+        return _Wanted(Path(folder) / file, _BYTES_MAX_IN[folder])
     return None
 
 
@@ -175,7 +187,7 @@ def _name_of(member: zipfile.ZipInfo) -> str:
 def _common_folder(names: list[str]) -> str:
     """ "my-campaign/" where everything is in one folder, which is how folders are zipped."""
     first = {name.partition("/")[0] for name in names if "/" in name}
-    if len(first) != 1 or not all("/" in name for name in names) or first == {PHOTOS}:
+    if len(first) != 1 or not all("/" in name for name in names) or first <= {PHOTOS, VIDEOS}:
         return ""
     return f"{first.pop()}/"
 

@@ -18,7 +18,7 @@
     problem_words.py   what is wrong with a campaign folder, in Chinese
     flags.py           the queue and the cases; case_words.py, case_charts.py what one shows
     proposal_pages.py  what waits for a second person
-    objections.py      of the public notice period; notice.py the notice itself
+    objections.py      of the public notice period; notice.py the notice itself, and putting it up
     delivery.py        publications, destinations of news, the outbox, keys of the office API
     exports.py         votes by day
     office.py          the office API

@@ -171,6 +171,7 @@ REASONS: Mapping[str, str] = {
     "token-fresh": N_("token younger than 5 s"),
     "token-new": N_("token younger than a day"),
     "token-matured": N_("token older than a day"),
+    "vouched": N_("a portal vouches for its user"),
     "dwell-below-0.8s": N_("tap within 0.8 s"),
     "dwell-below-2s": N_("tap within 2 s"),
     "bad-view": N_("forged or used card view"),

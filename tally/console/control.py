@@ -56,9 +56,10 @@ from tally.console import pages
 from tally.console.parts import Admin, Console, Role, Staff, Viewing, console_of, limiter
 from tally.console.problem_words import in_chinese
 from tally.translated import N_, Translate
-from voting.campaign import Order, Visibility
-from voting.catalog import load_photo
-from voting.changes import CANDIDATE_FIELDS, Kind
+from voting.campaign import Identity, Order, Visibility
+from voting.catalog import PhotoForm, load_photo
+from voting.changes import Kind
+from voting.identity import key_shown
 from voting.intake.photos import BYTES_MAX as PHOTO_BYTES_MAX
 from voting.intake.photos import examine
 from voting.intake.roster import FIELDS
@@ -88,6 +89,7 @@ VISIBILITIES = {
     Visibility.STAFF: N_("Shown to staff alone"),
 }
 ORDERS = {Order.RANDOM: N_("Random"), Order.LISTED: N_("As listed")}
+IDENTITIES = {Identity.OPTIONAL: N_("Optional"), Identity.REQUIRED: N_("Required")}
 NO_LIMIT = N_("no limit")
 
 
@@ -117,12 +119,22 @@ class Form(NamedTuple):
 _OFFSET = N_("In the campaign's time zone, unless you write an offset.")
 _ZERO = N_("0 = no limit.")
 _YES_NO = {"yes": N_("A rehearsal"), "no": N_("The real thing")}
+_AREAS = {"summary": "area", "story": "area"}
+_HINTS = {
+    "story": N_("For the candidate's page; may be empty. Each line becomes a paragraph."),
+}
 _PERSON = (
     *(
-        Input(one.name, "area" if one.name == "summary" else "text", most=one.most_characters)
+        Input(
+            one.name,
+            _AREAS.get(one.name, "text"),
+            _HINTS.get(one.name, ""),
+            {},
+            one.most_characters,
+        )
         for one in FIELDS
     ),
-    Input("photo", "photo", N_("A JPEG of up to 50 MB; it becomes a picture of card size.")),
+    Input("photo", "photo", N_("A JPEG of up to 50 MB; it is shown in two sizes.")),
 )
 
 FORMS: Mapping[Kind, Form] = {
@@ -281,6 +293,7 @@ async def get_campaign(request: Request, staff: Viewing, campaign_id: str) -> Re
         buttons=_buttons(campaign) if staff.role is Role.ADMIN else [],
         forms=FORMS,
         kinds=Kind,
+        key_shown=key_shown,
         changes=_shown_changes(campaign, changes, _),
         waiting=[(one, proposals.KINDS[one.kind].describe(one.content, _)) for one in waiting],
         is_admin=staff.role is Role.ADMIN,
@@ -363,10 +376,10 @@ async def get_photo(request: Request, staff: Viewing, photo_id: str) -> Response
     photo = None
     if _PHOTO_ID.fullmatch(photo_id):
         async with console_of(request).pool.acquire() as connection:
-            photo = await load_photo(connection, photo_id)
+            photo = await load_photo(connection, photo_id, PhotoForm.JPEG)
     if photo is None:
         raise HTTPException(404)
-    return Response(photo.jpeg, media_type="image/jpeg")
+    return Response(photo, media_type="image/jpeg")
 
 
 # Changing.
@@ -582,7 +595,8 @@ def _as_it_is(asked: _Asked) -> dict[str, str]:
         case Kind.TEST:
             return {"is_test": "yes" if campaign.is_test else "no"}
         case Kind.CANDIDATE_CORRECTED if asked.candidate is not None:
-            return {name: getattr(asked.candidate, name) or "" for name in CANDIDATE_FIELDS}
+            held = asked.candidate.facts()
+            return {one.name: held[one.name] or "" for one in FORMS[asked.kind].inputs}
     return {}
 
 
@@ -726,6 +740,8 @@ def _value(campaign: CampaignNow, name: str, value: Any, _: Translate) -> str:
         return _(VISIBILITIES[Visibility(value)])
     if name == "order" and value in list(Order):
         return _(ORDERS[Order(value)])
+    if name == "identity" and value in list(Identity):
+        return _(IDENTITIES[Identity(value)])
     if name in ("candidates_per_day", "likes_per_campaign") and value == 0:
         return _(NO_LIMIT)
     if isinstance(value, bool):
@@ -755,6 +771,7 @@ def _facts(campaign: CampaignNow, _: Translate) -> list[tuple[str, str]]:
         "order": rules.order.value,
         "per_device": str(limits.per_device),
         "per_network": str(limits.per_network),
+        "identity": rules.identity.value,
     }
     return [(_(FIELD_TITLES[name]), _value(campaign, name, facts[name], _)) for name in facts]
 

@@ -2,13 +2,14 @@
 listed with file, row and column, and what it would change is shown before anybody says yes.
 
     POST /imports          the upload -> a job
-    GET  /imports/{job}    how far it is; then its problems, and what would change
+    GET  /imports/{job}    how far it is; then its problems, its first cards, what would change
     POST /imports/{job}    import it, or, where the campaign has opened, propose it
 
 A job lives in this process, for an hour: whoever starts the console anew uploads anew.
 """
 
 import asyncio
+import contextlib
 import secrets
 import shutil
 import tempfile
@@ -17,7 +18,7 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import asyncpg
 import structlog
@@ -39,12 +40,16 @@ from tally.console import pages
 from tally.console.control import REFUSED, sent
 from tally.console.parts import Admin, Console, Staff, console_of, limiter
 from tally.console.problem_words import in_chinese, in_english
-from tally.translated import N_
+from tally.translated import N_, Translate
+from voting.catalog import PhotoForm, load_photo
 from voting.changes import Kind
 from voting.intake.folder import Checked, check_folder
+from voting.intake.importer import forget_unnamed_videos, keep_videos
 from voting.intake.problems import Level, Problem, errors_in
 from voting.intake.save import Compared, compare, known_photos, write_photos
 from voting.intake.text import clean, fault_of
+from voting.intake.videos import BYTES_MAX as VIDEO_BYTES_MAX
+from voting.media_files import importing
 
 log = structlog.get_logger()
 router = APIRouter()
@@ -54,6 +59,7 @@ JOBS_MAX = 4
 JOB_SECONDS = 3_600.0
 PROBLEMS_SHOWN_MAX = 1_000
 PHOTOS_AT_ONCE = 40
+CARDS_PREVIEWED = 6
 _FREE_BYTES = 1 << 30
 """Of the disk, that stay free whatever is uploaded."""
 
@@ -61,6 +67,9 @@ Text = Annotated[str, Form(max_length=1_000)]
 
 NO_REASON = N_("Give a reason of at most {most} characters, without control characters.")
 NO_ROOM = N_("There is not enough room on this machine's disk for an upload of this size.")
+NO_ROOM_FOR_VIDEOS = N_(
+    "The videos could not be copied into the data folder: ask who runs this machine for room."
+)
 TOO_MANY_JOBS = N_("Too many uploads are being worked on. Finish one, or wait an hour.")
 GONE = N_("This upload is not here any more: upload it once more.")
 NOTHING = N_("Choose a zip, or the files of a campaign.")
@@ -79,7 +88,7 @@ class Job:
     """Of the upload itself."""
     done: int = 0
     of: int = 0
-    """Pictures."""
+    """Pictures and videos."""
     checked: Checked | None = None
     broken: bool = False
     busy: bool = False
@@ -205,6 +214,24 @@ async def get_import(request: Request, staff: Admin, job_id: str) -> Response:
     return await _job_page(request, staff, job)
 
 
+@router.get("/imports/{job_id}/photos/{photo_id}")
+@limiter.limit("600/minute")
+async def get_import_photo(request: Request, staff: Admin, job_id: str, photo_id: str) -> Response:
+    """A picture of an upload: new ones are with the job, the others are known already."""
+    job = _jobs_of(request).find(job_id)
+    if job is None or job.checked is None or photo_id not in job.checked.photo_ids.values():
+        raise HTTPException(404)
+    card = next((one for one in job.checked.cards if one.id == photo_id), None)
+    if card is not None:
+        content: bytes | None = await asyncio.to_thread(card.jpeg.read_bytes)
+    else:
+        async with console_of(request).pool.acquire() as connection:
+            content = await load_photo(connection, photo_id, PhotoForm.JPEG)
+    if content is None:
+        raise HTTPException(404)
+    return Response(content, media_type="image/jpeg")
+
+
 @router.post("/imports/{job_id}")
 @limiter.limit("20/minute")
 async def post_import(
@@ -229,9 +256,10 @@ async def post_import(
         return await _job_page(request, staff, job, NO_REASON, reason=reason, status=422)
     job.busy = True
     try:
-        async with console_of(request).pool.acquire() as connection:
-            said = await _import(
-                connection, staff, job, job.checked, reason, accepted=accept == "yes"
+        console = console_of(request)
+        async with console.pool.acquire() as connection:
+            said = await _import_with_videos(
+                console, connection, staff, job, job.checked, reason, accepted=accept == "yes"
             )
     except _NotImported as why:
         return await _job_page(request, staff, job, why.why, reason=reason, status=422)
@@ -248,6 +276,32 @@ class _NotImported(Exception):
     def __init__(self, why: str | None = None) -> None:
         super().__init__(why or "")
         self.why = why
+
+
+async def _import_with_videos(
+    console: Console,
+    connection: asyncpg.Connection,
+    staff: Staff,
+    job: Job,
+    checked: Checked,
+    reason: str,
+    *,
+    accepted: bool,
+) -> str:
+    """As `_import`, with the videos' files in their place before the rows that name them."""
+    if not checked.videos:
+        return await _import(connection, staff, job, checked, reason, accepted=accepted)
+    media = console.settings.media_path
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(importing(media))
+            await asyncio.to_thread(keep_videos, media, checked.videos)
+        except OSError as why:
+            log.warning("videos-not-kept", why=why.strerror)
+            raise _NotImported(NO_ROOM_FOR_VIDEOS) from None
+        said = await _import(connection, staff, job, checked, reason, accepted=accepted)
+    await forget_unnamed_videos(connection, media)
+    return said
 
 
 async def _import(
@@ -305,6 +359,7 @@ def _upload_page(
         why=why,
         gigabytes=ARCHIVE_BYTES_MAX >> 30,
         files_most=FILES_MAX,
+        video_mb=VIDEO_BYTES_MAX // 1_000_000,
     )
 
 
@@ -328,9 +383,9 @@ async def _job_page(
             # What a person may mean is not an error here: it is asked below.
             needs_accept = bool(errors_in(compared.problems))
     errors = errors_in(problems)
+    _ = pages.translator_of(request)
     in_order: Callable[[Problem], tuple[str, int]] = lambda one: (one.file, one.row or 0)  # noqa: E731
     shown = sorted([*problems, *(compared.problems if compared else [])], key=in_order)
-    _ = pages.translator_of(request)
     return pages.render(
         request,
         "control_import_job.html",
@@ -341,6 +396,10 @@ async def _job_page(
         broken=BROKEN,
         manifest=job.checked.manifest if job.checked else None,
         candidates=job.checked.candidates if job.checked else 0,
+        extras=_extras(job.checked, _) if job.checked else [],
+        # What has errors may hold anything.
+        previewed=_previewed(job.checked) if job.checked and not errors else [],
+        photos_at=f"/imports/{job.id}/photos",
         problems=shown[:PROBLEMS_SHOWN_MAX],
         in_words=in_chinese if pages.language_of(request) == "zh" else in_english,
         problems_in_all=len(shown),
@@ -358,3 +417,44 @@ async def _job_page(
         reason=reason,
         reason_most=REASON_CHARACTERS_MAX,
     )
+
+
+class Previewed(NamedTuple):
+    """A candidate who is not imported yet, as the card's template takes one."""
+
+    name: str
+    organisation: str
+    title: str
+    summary: str
+    photo: str | None
+    story: str
+    more_photos: tuple[str, ...]
+    video: str | None
+    withdrawn_at: None = None
+
+
+def _previewed(checked: Checked) -> list[Previewed]:
+    roster = checked.roster.candidates[:CARDS_PREVIEWED] if checked.roster else ()
+    return [
+        Previewed(
+            *(one.name, one.organisation, one.title, one.summary),
+            checked.photo_ids.get(one.id),
+            one.story,
+            checked.more_photo_ids.get(one.id, ()),
+            checked.video_ids.get(one.id),
+        )
+        for one in roster
+    ]
+
+
+def _extras(checked: Checked, _: Translate) -> list[str]:
+    """What comes along with the candidates."""
+    roster = checked.roster.candidates if checked.roster else ()
+    found = (
+        (N_("{n} photos"), len(checked.photo_ids)),
+        (N_("{n} further photos"), sum(map(len, checked.more_photo_ids.values()))),
+        (N_("{n} stories"), sum(bool(one.story) for one in roster)),
+        (N_("{n} videos"), len(checked.video_ids)),
+    )
+    said = [_(text, n=number) for text, number in found if number]
+    return [*said, _(N_("a cover"))] if checked.cover else said

@@ -58,6 +58,7 @@ EVENTS = {
     Event.PUBLISHED: N_("A publication"),
     Event.CLOSED: N_("A campaign closed"),
     Event.REOPENED: N_("A campaign opened again"),
+    Event.NOTICE: N_("A public notice put up"),
     Event.FLAG: N_("Flag of high effect"),
     Event.PROPOSAL: N_("Proposal waiting"),
     Event.OBJECTION: N_("Objection received"),

@@ -100,6 +100,7 @@ SAID: dict[str, tuple[str, str]] = {
     "proposal-approved": ("good", N_("Agreed to, and done.")),
     "proposal-rejected": ("good", N_("Refused. Nothing was done.")),
     "proposal-withdrawn": ("info", N_("Taken back. Nothing was done.")),
+    "notice-proposed": ("good", N_("Proposed. Now somebody else has to agree to this text.")),
     "objection-entered": ("good", N_("Written down. It waits for an answer.")),
     "objection-answered": ("good", N_("The answer is recorded.")),
     "name-deleted": ("good", N_("The name is deleted.")),

@@ -9,6 +9,7 @@ from fastapi.responses import Response
 
 from tally import proposals
 from tally.campaigns.campaign_changes import FIELD_TITLES, TITLES
+from tally.campaigns.notice_proposals import notice_of
 from tally.case_decisions import Preview, preview
 from tally.console import pages
 from tally.console.parts import Reviewing, Viewing, console_of, limiter
@@ -19,6 +20,7 @@ from tally.proposals import Answer, Outcome, Proposal
 from tally.tallies import read_campaign
 from tally.translated import N_, Translate
 from voting.changes import Kind as ChangeKind
+from voting.notices import place_change
 
 router = APIRouter()
 
@@ -39,6 +41,7 @@ KIND_NAMES = {
     "change": N_("Change of a campaign"),
     "import": N_("Import"),
     "publish": N_("Publication"),
+    "notice": N_("Public notice"),
 }
 REFUSALS = {
     Outcome.SETTLED: N_("Somebody settled it meanwhile."),
@@ -141,6 +144,9 @@ async def _proposal_page(
         impossible=impossible,
         would="" if now is None else describe(_as_it_is(proposal, now), _),
         parts=_parts(now or {}, _) if proposal.kind == "import" else [],
+        # What is agreed to is this very text: its hash is in the ground.
+        notice=notice_of(proposal.content) if proposal.kind == "notice" else None,
+        place_change=place_change,
         answer=_answer(proposal, _),
         refused=refused,
         changed=changed,
@@ -155,12 +161,15 @@ def _shown(proposal: Proposal, now: Content, moves: Preview | None) -> str:
     return seen(now) if moves is None else moves.shown
 
 
+_PUT_UP = re.compile(r"notice [a-z0-9-]+/([0-9]+)")
 _DECIDED = re.compile(r"decision ([0-9, ]+): ([0-9]+) votes moved")
 
 
 def _answer(proposal: Proposal, _: Translate) -> str:
     """What came of it, in the reader's language where it is what we say ourselves."""
     told = proposal.answer or ""
+    if (put_up := _PUT_UP.fullmatch(told)) is not None:
+        return _("Put up as notice {number}.", number=put_up[1])
     decided = _DECIDED.fullmatch(told)
     if proposal.state is not proposals.State.APPROVED or decided is None:
         return told if proposal.state is proposals.State.REJECTED else _(told)

@@ -76,6 +76,8 @@ class Event(enum.StrEnum):
     """[campaign/change number] Likes are taken no more."""
     REOPENED = "reopened"
     """[campaign/change number] ... and are again."""
+    NOTICE = "notice"
+    """[campaign/number] A public notice was put up, or one taken back by a further one."""
     FLAG = "flag-of-high-effect"
     """[flag number] Places or many votes hang on it."""
     PROPOSAL = "proposal-open"
@@ -110,7 +112,7 @@ ENDS: Mapping[Event, Event] = {
 }
 """What begins -> what ends it."""
 
-KEPT_FOR_EVER = (Event.PUBLISHED, Event.CLOSED, Event.REOPENED)
+KEPT_FOR_EVER = (Event.PUBLISHED, Event.CLOSED, Event.REOPENED, Event.NOTICE)
 """Few, and the record of what the office was told."""
 
 WANTED = tuple(event for event in Event if event not in {*ENDS.values(), Event.TEST})

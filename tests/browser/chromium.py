@@ -1,9 +1,12 @@
 """Debian's Chromium under Playwright, for tests that need a real browser."""
 
 import contextlib
+import json
 import os
 import shutil
 from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
@@ -24,15 +27,43 @@ _ARGUMENTS = [
 ]
 
 
+SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"
+"""What a person may look at after the tests."""
+
+
+def _arguments() -> list[str]:
+    return [*_ARGUMENTS, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+
+
 @contextlib.asynccontextmanager
-async def chromium() -> AsyncIterator[Browser]:
-    arguments = [*_ARGUMENTS, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+async def chromium(*, back_forward_cache: bool = False) -> AsyncIterator[Browser]:
+    # Playwright switches the cache off, where a person's browser has it.
+    unlike_usual = ["--disable-back-forward-cache"] if back_forward_cache else None
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        browser = await playwright.chromium.launch(
+            executable_path=CHROMIUM, args=_arguments(), ignore_default_args=unlike_usual
+        )
         try:
             yield browser
         finally:
             await browser.close()
+
+
+@contextlib.asynccontextmanager
+async def profile_of(folder: Path, preferences: dict[str, Any]) -> AsyncIterator[BrowserContext]:
+    """A browser of its own, whose user has changed its settings: `preferences` is what Chromium
+    would have written into an empty folder."""
+    (folder / "Default").mkdir()
+    (folder / "Default" / "Preferences").write_text(json.dumps(preferences), encoding="utf-8")
+    async with async_playwright() as playwright:
+        context = await playwright.chromium.launch_persistent_context(
+            folder, executable_path=CHROMIUM, args=_arguments(), locale="zh-CN"
+        )
+        try:
+            context.set_default_timeout(15_000)
+            yield context
+        finally:
+            await context.close()
 
 
 class Watched:

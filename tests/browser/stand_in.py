@@ -12,35 +12,51 @@ import itertools
 import json
 import time
 from datetime import datetime
+from html import escape
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-import jinja2
 from aiohttp import web
 from PIL import Image
 
 from antifraud.challenge import BASE_BITS, Challenges, Finding
 from voting.campaign import Campaign, Candidate, Rules, VotingWindow
+from voting.edge.answers import PROBLEMS
 
 VOTING = Path(__file__).parents[2] / "voting"
+NEWEST = max((VOTING / "widget" / "dist").glob("v1.*"), key=lambda at: int(at.name[3:])).name
 TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self';"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
     " connect-src 'self'; base-uri 'none'; form-action 'self'"
 )
-STATUS = {
-    "quota-spent": 409,
-    "challenge": 428,
-    "throttled": 429,
-    "refused": 403,
-    "unknown-candidate": 404,
-    "closed": 403,
-    "not-open": 403,
-    "paused": 403,
-    "overloaded": 503,
-    "store-down": 503,
-    "defect": 500,
-}
+PORTAL = """<!doctype html>
+<html lang="{lang}">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>示例新闻网</title>
+<link rel="icon" href="data:,">
+<link rel="stylesheet" href="portal.css">
+<script src="embed/v1/like.js" async></script>
+</head>
+<body class="{theme}">
+<header><h1>示例新闻网</h1><a class="go" href="#cards">去点赞</a></header>
+<main id="cards"><h2>候选人</h2><div class="grid">
+{cards}
+</div></main>
+</body>
+</html>
+"""
+SHEET = """
+body { margin: 0; padding: 0 12px; font: 16px/1.6 system-ui, sans-serif; color: #222; }
+body.dark { background: #14110f; color: #f3ebe6; }
+body.dark .go { color: #9cc4ff; }
+.grid { display: grid; grid-template-columns: repeat(auto-fill, 296px); gap: 12px; }
+like-card { display: flex; min-height: 440px; --like-photo-ratio: 60%; }
+like-button { display: block; min-height: 44px; }
+"""
+"""A page of news as plain as can be: what the cards need of a portal, which is their room."""
 
 
 def demo_campaign(**changes) -> Campaign:
@@ -87,9 +103,26 @@ def _id(token: str) -> bytes:
 
 
 class StandIn:
-    """One server of one test."""
+    """One server of one test. `mount` is a path under which all of it is served."""
 
-    def __init__(self, campaign: Campaign | None = None) -> None:
+    def __init__(self, campaign: Campaign | None = None, mount: str = "") -> None:
+        self.mount = mount
+        self.lang = "zh-CN"
+        self.element = "like-card"
+        self.attributes: dict[str, str] = {}
+        """Of every element on the page."""
+        self.cards: str | None = None
+        """What stands on the page in place of one element for each candidate."""
+        self.policy = POLICY
+        self.phase = "open"
+        self.opens_at = "2026-07-01T08:00:00+08:00"
+        self.closes_at = "2026-08-01T00:00:00+08:00"
+        self.paused_because: str | None = None
+        self.quota: int | None = 10
+        self.identities: dict[str, str] = {}
+        """Assertion -> the token of whom it stands for."""
+        self.logged_in = ""
+        """What the portal says of its visitor, at /me."""
         self.campaign = campaign or demo_campaign()
         self.counts: dict[str, int] | None = {c.id: 0 for c in self.campaign.candidates}
         self.liked: dict[str, dict[str, str]] = {}
@@ -128,20 +161,22 @@ class StandIn:
 
     def app(self) -> web.Application:
         app = web.Application(middlewares=[self._note])
-        app.add_routes(
-            [
-                web.get("/", self._portal),
-                web.get("/static/{name}", self._static),
-                web.get("/embed/{version}/{name}", self._widget),
-                web.get("/v1/photos/{photo}.{kind}", self._photo),
-                web.get("/v1/campaigns/demo/candidates", self._candidates),
-                web.get("/v1/campaigns/demo/counts", self._counts),
-                web.post("/v1/devices", self._devices),
-                web.post("/v1/devices/state", self._state),
-                web.post("/v1/devices/proof", self._proof),
-                web.post("/v1/likes", self._likes),
-            ]
+        routes = (
+            ("GET", "/", self._portal),
+            ("GET", "/portal.css", self._sheet_of_portal),
+            ("GET", "/elsewhere", self._elsewhere),
+            ("GET", "/me", self._me),
+            ("GET", "/embed/{version}/{name}", self._widget),
+            ("GET", "/v1/photos/{photo}.{kind}", self._photo),
+            ("GET", "/v1/campaigns/demo", self._campaign),
+            ("GET", "/v1/campaigns/demo/candidates", self._candidates),
+            ("GET", "/v1/campaigns/demo/counts", self._counts),
+            ("POST", "/v1/devices", self._devices),
+            ("POST", "/v1/devices/state", self._state),
+            ("POST", "/v1/devices/proof", self._proof),
+            ("POST", "/v1/likes", self._likes),
         )
+        app.add_routes([web.route(method, self.mount + path, do) for method, path, do in routes])
         return app
 
     @web.middleware
@@ -158,12 +193,13 @@ class StandIn:
         return answer
 
     async def _answer(self, request, handler):
-        if request.path.startswith("/v1") and "/photos/" not in request.path:
+        path = request.path.removeprefix(self.mount)
+        if path.startswith("/v1") and "/photos/" not in path:
             body = {}
             if request.method == "POST":
                 assert request.content_type == "text/plain", "a preflight would be needed"
                 body = json.loads(await request.text())
-            self.asked.append((request.path, body))
+            self.asked.append((path, body))
             if self.away:
                 return self._cut(request)
         return await handler(request)
@@ -173,24 +209,34 @@ class StandIn:
         return web.Response()
 
     async def _portal(self, _):
-        templates = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(VOTING / "edge" / "templates"),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-        )
-        text = templates.get_template("portal.html").render(
-            campaign=self.campaign, candidates=list(self.campaign.candidates)
-        )
+        attributes = "".join(f' {name}="{escape(text)}"' for name, text in self.attributes.items())
+        cards = self.cards
+        if cards is None:
+            cards = "\n".join(
+                f'<{self.element} campaign="demo" candidate="{escape(c.id)}"{attributes}>'
+                f'<a href="{self.mount}/embed/v1/card/demo/{escape(c.id)}">{escape(c.name)}</a>'
+                f"</{self.element}>"
+                for c in self.campaign.candidates
+            )
+        theme = self.attributes.get("theme", "light")
         return web.Response(
-            text=text, content_type="text/html", headers={"Content-Security-Policy": POLICY}
+            text=PORTAL.format(lang=self.lang, cards=cards, theme=theme),
+            content_type="text/html",
+            headers={"Content-Security-Policy": self.policy},
         )
 
-    async def _static(self, request):
-        return self._file(VOTING / "edge" / "static" / request.match_info["name"])
+    async def _sheet_of_portal(self, _):
+        return web.Response(text=SHEET, content_type="text/css")
+
+    async def _elsewhere(self, _):
+        return web.Response(text="<title>另一页</title>", content_type="text/html")
+
+    async def _me(self, _):
+        return web.Response(text=self.logged_in)
 
     async def _widget(self, request):
         version = request.match_info["version"]
-        version = "v1.0" if version == "v1" else version
+        version = NEWEST if version == "v1" else version
         return self._file(VOTING / "widget" / "dist" / version / request.match_info["name"])
 
     def _file(self, path: Path) -> web.Response:
@@ -200,24 +246,34 @@ class StandIn:
         kind = "webp" if request.match_info["kind"] == "webp" else "jpeg"
         return web.Response(body=_card_size(kind), content_type=f"image/{kind}")
 
-    async def _candidates(self, _):
+    async def _campaign(self, _):
+        rules = {"order": self.campaign.rules.order}
+        return web.json_response({"id": "demo", "rules": rules, "origins": sorted(self.portals)})
+
+    async def _candidates(self, request):
+        only = request.query.get("only", "").split(",") if "only" in request.query else None
         public = [
             {
                 "id": c.id,
                 "name": c.name,
                 "organisation": c.organisation,
+                "unit": c.unit,
                 "channel": c.channel,
                 "title": c.title,
                 "summary": "" if c.withdrawn else c.summary,
                 "photo": {
                     "webp": f"/v1/photos/{c.photo}.webp",
                     "jpeg": f"/v1/photos/{c.photo}.jpg",
+                    "width": 480,
+                    "height": 600,
+                    "large": None,
                 }
                 if c.photo
                 else None,
                 **({"withdrawn": True} if c.withdrawn else {}),
             }
             for c in self.campaign.candidates
+            if only is None or c.id in only
         ]
         return web.json_response(
             {
@@ -229,10 +285,27 @@ class StandIn:
     async def _counts(self, _):
         self.views_given.append(self.view)
         return web.json_response(
-            {"as_of": "2026-07-01T08:00:00+08:00", "counts": self.counts, "view": self.view}
+            {
+                "as_of": "2026-07-01T08:00:00+08:00",
+                "counts": self.counts,
+                "state": self.phase,
+                "paused_because": self.paused_because,
+                "view": self.view,
+                **self._window(),
+            }
         )
 
-    async def _devices(self, _):
+    def _window(self) -> dict:
+        return {"opens_at": self.opens_at, "closes_at": self.closes_at}
+
+    async def _devices(self, request):
+        wanted = json.loads(await request.text())
+        if "identity" in wanted:
+            if wanted["identity"] not in self.identities:
+                return self._refuse("bad-identity", 401)
+            token = self.identities[wanted["identity"]]
+            self.liked.setdefault(token, {})
+            return web.json_response({"token": token, "level": 3}, status=201)
         token = f"token-{next(self._numbers)}"
         self.liked[token] = {}
         device = {"token": token, "level": 0 if self.challenge_bits else 1}
@@ -254,7 +327,7 @@ class StandIn:
         if self.next_proofs:
             word = self.next_proofs.pop(0)
             another = self._challenge(token) if word == "challenge" else None
-            return self._refuse(word, STATUS[word], another)
+            return self._refuse(word, PROBLEMS[word][0], another)
         solution = json.loads(base64.b64decode(wanted["solution"]))
         # The clock of a page under test is not ours.
         finding = self._challenges.check(solution, _id(token), b"\4", time.time()).finding
@@ -268,8 +341,11 @@ class StandIn:
         if token not in self.liked:
             return self._refuse("bad-token", 401)
         return web.json_response(
-            {"liked": list(self.liked[token]), "remaining_today": 10 - len(self.liked[token])}
+            {"liked": list(self.liked[token]), "remaining_today": self._remaining(token)}
         )
+
+    def _remaining(self, token: str) -> int | None:
+        return None if self.quota is None else self.quota - len(self.liked[token])
 
     async def _likes(self, request):
         like = json.loads(await request.text())
@@ -280,7 +356,7 @@ class StandIn:
             return self._refuse("challenge", 428, self._challenge(like["token"]))
         if self.next_outcomes:
             outcome = self.next_outcomes.pop(0)
-            return self._refuse(outcome, STATUS[outcome])
+            return self._refuse(outcome, PROBLEMS[outcome][0])
         day, candidate = self.liked[like["token"]], like["candidate"]
         again = day.get(candidate) == like["click"]
         outcome = "repeated" if candidate in day and not again else "counted"
@@ -291,7 +367,8 @@ class StandIn:
         if self.cut_answers:
             self.cut_answers -= 1
             return self._cut(request)
-        body = {"outcome": outcome, "candidate": candidate, "remaining_today": 10 - len(day)}
+        body = {"outcome": outcome, "candidate": candidate, "remaining_today": None}
+        body["remaining_today"] = self._remaining(like["token"])
         if self.counts is not None:
             body["likes"] = self.counts[candidate]
         return web.json_response(body, status=201 if outcome == "counted" else 200)
@@ -300,9 +377,20 @@ class StandIn:
         headers = {}
         if outcome in ("throttled", "overloaded", "store-down"):
             headers["Retry-After"] = str(self.retry_after)
+        problem = {
+            "type": f"urn:x:{outcome}",
+            "title": PROBLEMS[outcome][1],
+            "status": status,
+            "outcome": outcome,
+        }
+        if challenge:
+            problem["challenge"] = challenge
+        if outcome in ("closed", "not-open", "paused"):
+            problem |= self._window()
+        if outcome == "quota-spent":
+            problem["remaining_today"] = 0
         return web.json_response(
-            {"type": f"urn:x:{outcome}", "title": "…", "status": status, "outcome": outcome}
-            | ({"challenge": challenge} if challenge else {}),
+            problem,
             status=status,
             headers=headers,
             content_type="application/problem+json",

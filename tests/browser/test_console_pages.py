@@ -18,6 +18,7 @@ from antifraud.screen import Decision
 from tally.console.parts import Role
 from tally.delivery import outbox
 from tally.log.integrator import integrate
+from tests.assertions import Portal, add_keys
 from tests.browser.chromium import Watched, chromium, needs_chromium, watched
 from tests.campaign_folders import people, write_folder
 from tests.campaigns import add_campaign
@@ -235,6 +236,8 @@ async def browser():
 async def office(console, postgres_dsn, postgres, valkey):  # noqa: F811
     """A console in the middle of a campaign: votes, cases, proposals, objections, publications."""
     await import_demo(postgres_dsn)
+    await add_keys(postgres, Portal(), Portal("https://m.example.cn"), campaign="demo")
+    await postgres.execute("UPDATE campaigns SET origins_off = '{https://m.example.cn}'")
     members = {
         role: await console.add_staff(role, f"{role}1", shown_as=name)
         for role, name in zip(

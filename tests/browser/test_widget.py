@@ -64,6 +64,7 @@ class Card:
         self.said = self.host.get_by_role("status")
 
     async def shows(self, label, count):
+        await self.host.scroll_into_view_if_needed()  # its inside is made when it is near
         await expect(self.button.locator("span").first).to_have_text(label)
         await expect(self.host.locator(".count")).to_have_text("" if count is None else str(count))
         await expect(self.button).to_have_attribute(
@@ -71,6 +72,7 @@ class Card:
         )
 
     async def is_ready(self, count=0):
+        await self.host.scroll_into_view_if_needed()
         await expect(self.button).to_have_attribute("aria-disabled", "false")
         await self.shows(READY, count)
 
@@ -86,7 +88,7 @@ async def test_like_shows_at_once_and_becomes_the_servers_count(browser):
         server.counts["zhang-heng"] = 41  # others like meanwhile
         server.gate.set()
         await card.shows(LIKED, 42)
-        await expect(card.said).to_have_text("点赞成功")
+        await expect(card.said).to_contain_text("点赞成功")
         await expect(card.note).to_be_hidden()
         assert re.fullmatch(r"[A-Za-z0-9_-]{8,64}", server.asked_for("/likes")[0]["click"])
 
@@ -149,13 +151,13 @@ async def test_second_like_of_the_day_is_called_what_it_is(browser):
 )
 async def test_outside_the_window_every_card_says_so_and_sends_nothing(browser, outcome, said):
     async with portal(browser) as (server, seen):
-        card, other = Card(seen.page), Card(seen.page, "bi-sheng")
+        card, other = Card(seen.page), Card(seen.page, "zu-chongzhi")
         await card.is_ready()
         server.next_outcomes = [outcome]
         await card.button.click()
         await card.shows(said, 0)
         await other.shows(said, 0)
-        await expect(card.said).to_have_text(said)
+        await expect(card.said).to_contain_text(said)
         await expect(other.button).to_have_attribute("aria-disabled", "true")
         await other.button.dispatch_event("click")
         await card.button.dispatch_event("click")
@@ -238,8 +240,8 @@ async def test_after_a_reload_the_card_knows_and_the_device_is_the_same(browser)
         await card.shows(LIKED, 1)
         await seen.page.reload()
         await card.shows(TODAY, 1)
-        await Card(seen.page, "bi-sheng").button.click()
-        await Card(seen.page, "bi-sheng").shows(LIKED, 1)
+        await Card(seen.page, "zu-chongzhi").button.click()
+        await Card(seen.page, "zu-chongzhi").shows(LIKED, 1)
         assert len(server.asked_for("/devices")) == 1
         assert list(await seen.page.evaluate("Object.keys(localStorage)")) == ["dianzan"]
         assert await seen.context.cookies() == []
@@ -249,7 +251,7 @@ async def test_where_storage_is_denied_the_device_lives_as_long_as_the_page(brow
     denied = """Object.defineProperty(window, 'localStorage', {
         get() { throw new DOMException('denied', 'SecurityError'); } });"""
     async with portal(browser, before=denied) as (server, seen):
-        for candidate in ("zhang-heng", "bi-sheng"):
+        for candidate in ("zhang-heng", "zu-chongzhi"):
             card = Card(seen.page, candidate)
             await card.is_ready()
             await card.button.click()
@@ -264,7 +266,7 @@ async def test_token_that_the_service_no_longer_knows_is_replaced_once(browser):
         await Card(seen.page).button.click()
         await Card(seen.page).shows(LIKED, 1)
         server.liked.clear()  # as if the keys had been changed
-        card = Card(seen.page, "bi-sheng")
+        card = Card(seen.page, "zu-chongzhi")
         await card.button.click()
         await card.shows(LIKED, 1)  # at once: the answer is still on its way
 
@@ -299,9 +301,9 @@ async def test_one_page_asks_once_for_all_cards_and_for_counts_every_five_second
         for candidate in server.campaign.candidates:
             await Card(seen.page, candidate.id).is_ready()
         assert len(server.asked_for("/candidates")) == 1
-        card = Card(seen.page, "bi-sheng")
+        card = Card(seen.page, "zu-chongzhi")
         await seen.page.clock.pause_at(await seen.page.evaluate("Date.now()") / 1000 + 1)
-        server.counts["bi-sheng"] = 1
+        server.counts["zu-chongzhi"] = 1
         asked = len(server.asked)
 
         async def asks_again():
@@ -311,7 +313,7 @@ async def test_one_page_asks_once_for_all_cards_and_for_counts_every_five_second
         await wait_until_async(asks_again)
         await card.shows(READY, 1)
         asked = len(server.asked)
-        server.counts["bi-sheng"] = 1234
+        server.counts["zu-chongzhi"] = 1234
         await seen.page.clock.run_for(4_000)
         await card.shows(READY, 1)
         await seen.page.clock.run_for(1_000)
@@ -392,7 +394,7 @@ async def test_hidden_counts_show_no_number_even_after_a_like(browser):
         await card.is_ready(None)
         await card.button.click()
         await card.shows(LIKED, None)
-        await expect(card.said).to_have_text("点赞成功")
+        await expect(card.said).to_contain_text("点赞成功")
 
 
 async def test_names_and_summaries_are_text_whatever_is_in_them(browser):
@@ -476,7 +478,7 @@ async def test_screen_reader_hears_whom_and_how_many(browser):
 
 async def test_buttons_are_large_and_legible_in_every_state(browser):
     async with portal(browser, width=360, height=740) as (server, seen):
-        card, other = Card(seen.page), Card(seen.page, "bi-sheng")
+        card, other = Card(seen.page), Card(seen.page, "zu-chongzhi")
         await card.is_ready()
         box = await card.button.bounding_box()
         assert box["height"] >= 44
@@ -522,10 +524,7 @@ async def test_like_moves_only_for_those_who_want_motion(browser, motion, moves)
         names = await card.button.evaluate(
             "(b) => ['svg', '.plus'].map((p) => getComputedStyle(b.querySelector(p)).animationName)"
         )
-        # The animation of 0.8 s may be over when we look.
-        assert names in ([["pop", "rise"], ["none", "none"]] if moves else [["none", "none"]])
-        if moves:
-            await expect(card.button).not_to_have_class(re.compile("pop"))
+        assert names == (["pop", "rise"] if moves else ["none", "none"])
 
 
 @pytest.mark.parametrize("width", [320, 360, 375, 820, 1280])
@@ -609,5 +608,6 @@ async def test_card_on_a_page_that_the_campaign_does_not_know_counts_nothing(bro
         card = Card(seen.page)
         await card.is_ready()
         await card.button.click()
-        await expect(card.note).to_have_text("网络不通，稍后自动重试")
-        await card.shows(READY, 0)
+        await expect(card.note).to_have_text("此页面未获准点赞")
+        await card.shows("此页面未获准点赞", 0)
+        assert server.counts["zhang-heng"] == 0

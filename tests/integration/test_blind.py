@@ -1,5 +1,6 @@
 """Counts are blind where the campaign says so, on every public path: all routes are walked."""
 
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -19,9 +20,10 @@ from tests.journal_builder import make_vote
 from tests.logged import KEYS
 from voting.ballot import Position
 from voting.changes import Kind
-from voting.edge import pages
 from voting.edge.app import build_app
+from voting.edge.site.static import STATIC
 from voting.journal import tally_key
+from voting.notices import Concerned, Notice, notice_to_json
 
 CANDIDATES = 5
 SOON = (datetime.now(ZoneInfo("Asia/Shanghai")) + timedelta(hours=2)).strftime("%H:%M")
@@ -33,8 +35,12 @@ VISIBILITIES = {
 }
 MADE_BY_COUNTS = {
     "/v1/campaigns/{campaign}/counts",
-    "/v1/campaigns/{campaign}/counts/{candidate}.svg",
+    "/v1/campaigns/{campaign}/counts/{candidate}.{kind}",
     "/embed/v1/card/{campaign}/{candidate}",
+    "/campaigns/{campaign}/ranking",
+    "/campaigns/{campaign}/candidates/{candidate}",
+    "/campaigns/{campaign}/notice",
+    "/campaigns/{campaign}/notice/{number}",
 }
 """The paths that show counts where the campaign does."""
 
@@ -46,22 +52,30 @@ def count_of(candidate):
 
 async def walk(edge, campaign_id, receipts):
     """(route, body) of every public GET, for each candidate, log, receipt that there is."""
-    photo = edge.parts.catalog.campaigns[campaign_id].candidates[0].photo
+    first = edge.parts.catalog.campaigns[campaign_id].candidates[0]
+    photo, video = first.photo, first.video
     candidates = [f"c{n:03}" for n in range(1, CANDIDATES + 1)]
     fills = {
         "campaign": [campaign_id],
         "candidate": candidates,
         "photo": [photo],
-        "kind": ["webp", "jpg"],
+        "size": ["", "-large"],
+        "video": [video],
+        "kind": ["webp", "jpg", "mp4", "svg", "png"],
+        "colour": ["b8291a"],
         "receipt": receipts,
         "log": ["votes", "rulings"],
         "level": ["0", "entries"],
         "tile": ["000.p/5", "000.p/10"],
         "version": ["v1", "v1.0"],
+        "number": ["1", "2"],
         "anything": ["nothing-here"],
     }
     queries = {
         "/receipt": [f"?receipt={quote(one)}" for one in receipts],
+        "/campaigns/{campaign}": ["", f"?q={quote('候选人')}", f"?channel={quote('省级')}"],
+        "/embed": [f"?campaign={campaign_id}"],
+        "/embed/": [f"?campaign={campaign_id}{part}" for part in ("", "&part=lines")],
         "/v1/campaigns/{campaign}/candidates": ["", "?order=random", "?order=random&seed=1"],
     }
     seen = {}
@@ -71,7 +85,7 @@ async def walk(edge, campaign_id, receipts):
         canonical = resource.canonical
         names = dict(fills)
         if canonical == "/static/{name}":
-            names["name"] = sorted(pages.STATIC)
+            names["name"] = sorted(STATIC)
         elif canonical.startswith("/embed/"):
             names["name"] = ["like.js", "like.css", "like-work.js"]
         paths = [canonical]
@@ -98,6 +112,29 @@ def shows_a_count(text):
     )  # fmt: skip
 
 
+async def put_notices_up(postgres, campaign):
+    """Two, wherever one can have a count in it; as if counts had been shown at the time."""
+    n = count_of(1)
+    table = Concerned(1, f"{n}", f"{n}", n, n, n, 1, 1)
+    for number in (1, 2):
+        notice = Notice(
+            f"{n:,} 票",
+            (f"{n} 票",),
+            (("一、", (f"{n}",)), ("二、", (f"{n}",))),
+            f"{n}",
+            f"{n}",
+            (table,),
+            (n, n, n),
+            counts_as_of=datetime.now(UTC) - timedelta(minutes=30),
+        )
+        await postgres.execute(
+            "INSERT INTO notices VALUES ($1, $2, now(), $3, 'li', 'wang')",
+            campaign,
+            number,
+            json.dumps(notice_to_json(notice)),
+        )
+
+
 @pytest.fixture
 async def filled(tmp_path, valkey, valkey_url, postgres, postgres_dsn):
     """An edge with a campaign of each visibility, each with votes, a log, changes, a withdrawal."""
@@ -111,7 +148,11 @@ async def filled(tmp_path, valkey, valkey_url, postgres, postgres_dsn):
             [make_vote(Random(n), n % CANDIDATES + 1, Decision.COUNT) for n in range(10)]
         )
         polls[visibility] = poll
-    await postgres.execute("UPDATE candidates SET photo = '0123456789abcdef' WHERE number = 1")
+    await postgres.execute("INSERT INTO videos VALUES ('fedcba9876543210', 'mp4', 9, 1)")
+    await postgres.execute(
+        "UPDATE candidates SET photo = '0123456789abcdef', video = 'fedcba9876543210',"
+        " story = '事迹' WHERE number = 1"
+    )
     while (await integrate(postgres, KEYS)).more:
         pass
     await sign_grown(postgres, KEYS)
@@ -131,6 +172,7 @@ async def filled(tmp_path, valkey, valkey_url, postgres, postgres_dsn):
             )
             await apply(postgres, visibility, change, by="li", role="admin", made_from=None)
         assert number == polls[visibility].campaign
+        await put_notices_up(postgres, number)
     async with running_edge(tmp_path, valkey_url, postgres_dsn) as edge:
         receipts = {
             visibility: edge.parts.receipts.seal(

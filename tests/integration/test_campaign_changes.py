@@ -12,6 +12,7 @@ import pytest
 
 from tally import audit
 from tally.campaigns.campaign_changes import (
+    BY_IMPORT,
     FIELD_TITLES,
     KIND,
     TITLES,
@@ -34,7 +35,16 @@ from tally.proposal_kinds import CannotBeDone, Person
 from tests.campaigns import add_campaign
 from tests.conftest import wait_until_async
 from voting.catalog import catalog_version, load_campaigns
-from voting.changes import Kind, Recorded, lock_changes, moved, record, window_facts
+from voting.changes import (
+    CANDIDATE_FIELDS,
+    PAGE_FIELDS,
+    Kind,
+    Recorded,
+    lock_changes,
+    moved,
+    record,
+    window_facts,
+)
 
 HOUR = timedelta(hours=1)
 LI = Person(1, "li", "李老师", "admin")
@@ -518,5 +528,6 @@ async def test_looking_changes_nothing(opened):
 
 def test_every_kind_and_field_has_a_title():
     assert set(TITLES) == set(Kind)
-    assert set(WHEN) == set(Kind) - {Kind.IMPORTED}
+    assert set(WHEN) == set(Kind) - BY_IMPORT
+    assert set(FIELD_TITLES) >= {*CANDIDATE_FIELDS, *PAGE_FIELDS}
     assert set(FIELD_TITLES) >= {*PERSON, "photo", "closes_at", "counts", "per_device", "origin"}

@@ -15,10 +15,12 @@ from tally.campaigns.campaign_changes import WHEN, Change, apply, read_campaign,
 from tally.closing import is_closed
 from tally.console import control_import
 from tally.console.control import FORMS, _zoned
-from tests.campaign_folders import MANIFEST, csv_bytes, grid, jpeg, people
+from tests.campaign_folders import HEADER, MANIFEST, csv_bytes, grid, jpeg, people
 from tests.campaigns import add_campaign
 from tests.conftest import wait_until_async
 from tests.console import console  # noqa: F401  # a fixture
+from tests.films import film
+from voting.catalog import load_campaigns
 from voting.changes import Kind
 
 HOUR = timedelta(hours=1)
@@ -268,6 +270,59 @@ async def test_candidates_are_added_corrected_withdrawn_and_come_back(spring, po
         assert history.count('id="change-') == 4
 
 
+async def test_a_story_is_written_corrected_and_taken_away(spring, postgres):
+    where = "?candidate=c001"
+    story = "<script>alert(1)</script>\r\n\r\n　第二段\t续。\n"
+    kept = "<script>alert(1)</script>\n第二段 续。"
+    async with spring.client_as("admin") as client:
+        done, confirm = await change(client, "candidate-corrected", {"story": story}, where=where)
+        assert (done.status, "详细事迹" in confirm) == (303, True)
+        assert "<script>alert" not in confirm
+        assert await postgres.fetchval("SELECT story FROM candidates WHERE id = 'c001'") == kept
+        page = await (await client.get("/control/spring/candidates/c001")).text()
+        assert "<p>&lt;script&gt;alert(1)&lt;/script&gt;</p><p>第二段 续。</p>" in page
+        form = await (await client.get(f"/control/spring/change/candidate-corrected{where}")).text()
+        assert unescape(form).count(kept) == 1
+        preview = await (await client.get("/control/spring/preview")).text()
+        assert "候选人页面: 详细事迹" in preview
+        for wrong, why in (("长" * 5_001, "5000"), ("a\u202e", "U+202E")):
+            answer, page = await change(
+                client, "candidate-corrected", {"story": wrong}, where=where
+            )
+            assert (answer.status, why in page) == (422, True)
+        done, _ = await change(client, "candidate-corrected", {"story": ""}, where=where)
+        assert done.status == 303
+        row = await postgres.fetchrow("SELECT story, more_photos FROM candidates WHERE id = 'c001'")
+        assert tuple(row) == ("", [])
+        history = await (await client.get("/control/spring/history")).text()
+        assert "第二段 续。" in history
+    [first, second] = await read_changes(postgres, 1)
+    assert (first.became, second.became) == ({"story": ""}, {"story": kept})
+    told = (await load_campaigns(postgres))["spring"].changes
+    assert [[tuple(one) for one in change.fields] for change in told] == [
+        [("story", None, None)], [("story", None, None)],
+    ]  # fmt: skip
+
+
+async def test_correcting_a_name_leaves_photos_story_and_video(spring, postgres):
+    await postgres.execute("INSERT INTO videos VALUES ('abcdef0123456789', 'mp4', 9, 1)")
+    await postgres.execute(
+        "UPDATE candidates SET story = '一', more_photos = '{abcdef01}', video = 'abcdef0123456789'"
+    )
+    async with spring.client_as("admin") as client:
+        where = "?candidate=c001"
+        done, _ = await change(client, "candidate-corrected", {"name": "新名"}, where=where)
+        assert done.status == 303
+        row = await postgres.fetchrow(
+            "SELECT name, story, more_photos, video FROM candidates WHERE id = 'c001'"
+        )
+        assert tuple(row) == ("新名", "一", ["abcdef01"], "abcdef0123456789")
+        page = await (await client.get("/control/spring/candidates/c001")).text()
+        assert 'src="/photos/abcdef01"' in page
+    (entry,) = await read_changes(postgres, 1)
+    assert entry.became == {"name": "新名"}
+
+
 async def test_a_picture_that_is_none_is_said(spring, postgres):
     async with spring.client_as("admin") as client:
         path = "/control/spring/change/candidate-corrected"
@@ -368,6 +423,87 @@ async def test_a_campaign_is_uploaded_checked_and_imported(console, postgres):  
         )
         assert action == "campaign.imported"
         assert (await client.get(path)).status == 404, "the upload is gone"
+
+
+def folder_with_all(manifest=NOT_OPEN):
+    """Stories, further photos, a cover and a video."""
+    rows = people(3)
+    rows[0] |= {"照片": "a.jpg、b.jpg", "详细事迹": "一\n二", "视频": "片.mp4"}
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        page = '[page]\nlead = "为创造者点赞"\ncover = "cover.jpg"\n'
+        archive.writestr("campaign.toml", manifest + page)
+        header = (*HEADER, "详细事迹", "视频")
+        archive.writestr("candidates.csv", csv_bytes(grid(rows, header)))
+        archive.writestr("photos/a.jpg", jpeg((900, 1200), at_least_bytes=2_000_000))
+        archive.writestr("photos/b.jpg", jpeg((800, 500), at_least_bytes=2_000_000))
+        archive.writestr("videos/片.mp4", film())
+        archive.writestr("cover.jpg", jpeg((1600, 900)))
+    return packed.getvalue()
+
+
+async def test_stories_photos_cover_and_videos_come_along(console, postgres):  # noqa: F811
+    media = console.settings.media_path / "videos"
+    async with console.client_as("admin") as client:
+        path, page = await upload(client, ("stars.zip", folder_with_all()))
+        assert "没有问题" in page
+        assert "1 张照片 · 另有 1 张照片 · 1 篇详细事迹 · 1 个视频 · 封面" in page
+        assert not media.exists(), "only checked so far"
+        assert "候选人页面: 详细事迹 · 另有 1 张照片 · 视频" in page
+        [card] = re.findall(rf'src="({path}/photos/[0-9a-f]+)"', page)
+        picture = await client.get(card)
+        assert (picture.status, picture.content_type) == (200, "image/jpeg")
+        for wrong in (card[:-1], f"{path}/photos/..%2f..%2fcampaign.toml"):
+            assert (await client.get(wrong)).status == 404
+        done = await client.post(path, {"step": "import", "reason": "首次导入"})
+        assert done.headers["Location"] == "/control/stars?said=imported"
+        assert (await client.get(card)).status == 404, "the upload is gone"
+        path, page = await upload(client, ("stars.zip", folder_with_all()))
+        [card] = re.findall(rf'src="({path}/photos/[0-9a-f]+)"', page)
+        assert (await client.get(card)).status == 200, "a picture that was there already"
+    campaign = (await load_campaigns(postgres))["stars"]
+    first = campaign.by_id["c001"]
+    assert (first.story, len(first.more_photos)) == ("一\n二", 1)
+    assert (media / f"{first.video}.mp4").read_bytes() == film()
+    assert campaign.pictures[campaign.page.cover].large_width == 1200
+    assert campaign.page.lead == "为创造者点赞"
+
+
+async def test_a_proposed_import_brings_all_of_it_when_a_second_person_agrees(
+    console,  # noqa: F811
+    postgres,
+):
+    async with console.client_as("admin") as client:
+        path, _ = await upload(client, ("stars.zip", folder(manifest=OPEN)))
+        await client.post(path, {"step": "import", "reason": "首次导入"})
+        path, _ = await upload(client, ("stars.zip", folder_with_all(OPEN)))
+        done = await client.post(path, {"step": "import", "reason": "补充资料"})
+        assert done.headers["Location"] == "/control/stars?said=change-proposed"
+    (proposal,) = await proposals.list_proposals(postgres, 1)
+    told = await proposals.look_now(postgres, proposal)
+    assert told["lead"] == " → 为创造者点赞"
+    assert told["candidate c001"].endswith("(photo, story, more_photos, video)")
+    other = await console.add_staff("admin")
+    shown = proposals.seen(told)
+    answer = await proposals.approve(postgres, proposal.number, by=other.number, shown=shown)
+    assert answer.done, answer
+    campaign = (await load_campaigns(postgres))["stars"]
+    first = campaign.by_id["c001"]
+    assert (first.story, len(first.more_photos)) == ("一\n二", 1)
+    assert campaign.page.cover in campaign.pictures
+    assert (console.settings.media_path / "videos" / f"{first.video}.mp4").is_file()
+
+
+async def test_videos_that_cannot_be_kept_are_said_and_nothing_is_imported(
+    console,  # noqa: F811
+    postgres,
+):
+    console.settings.media_path.write_bytes(b"a file where the folder should be")
+    async with console.client_as("admin") as client:
+        path, _ = await upload(client, ("stars.zip", folder_with_all()))
+        done = await client.post(path, {"step": "import", "reason": "首次导入"})
+        assert (done.status, "视频未能复制到数据文件夹" in await done.text()) == (422, True)
+    assert await postgres.fetchval("SELECT count(*) FROM campaigns") == 0
 
 
 async def test_files_may_come_one_by_one(console, postgres):  # noqa: F811

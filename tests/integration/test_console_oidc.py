@@ -1,6 +1,5 @@
 """Signing in by an identity provider, and all the ways in which that must fail."""
 
-
 import pytest
 from joserfc.jwk import RSAKey
 

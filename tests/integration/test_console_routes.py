@@ -77,6 +77,7 @@ ROUTES = {
     "POST /imports": ADMIN,
     "GET /imports/{job_id}": ADMIN,
     "POST /imports/{job_id}": ADMIN,
+    "GET /imports/{job_id}/photos/{photo_id}": ADMIN,
     # flags.py, proposal_pages.py, objections.py, notice.py
     "GET /flags": VIEWING,
     "GET /flags/{number}": VIEWING,
@@ -99,6 +100,8 @@ ROUTES = {
     "POST /campaigns/{campaign_id}/objections/{number}/forget": ADMIN,
     "GET /notice": SIGNED_IN,
     "GET /campaigns/{campaign_id}/notice": SIGNED_IN,
+    "POST /campaigns/{campaign_id}/notice": REVIEWING,
+    "POST /campaigns/{campaign_id}/notice/{number}/withdraw": REVIEWING,
     "GET /campaigns/{campaign_id}/notice.txt": SIGNED_IN,
     "GET /campaigns/{campaign_id}/notice/struck.csv": ANSWERING,
     # audit_pages.py

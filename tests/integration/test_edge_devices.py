@@ -6,7 +6,7 @@ import contextlib
 import json
 import re
 import time
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urljoin
 
 import pytest
 from structlog.testing import capture_logs
@@ -491,7 +491,8 @@ async def press(edge, cookie=None, address=ADDRESS, **fields):
         allow_redirects=False,
     ) as answer:
         assert answer.status == 303, await answer.text()
-        return answer.headers["Location"], answer.headers["Set-Cookie"].partition(";")[0]
+        leads_to = urljoin(CARD, answer.headers["Location"])
+        return leads_to, answer.headers["Set-Cookie"].partition(";")[0]
 
 
 async def shown(edge, location, cookie, address=ADDRESS):

@@ -40,7 +40,7 @@ def statuses(answer):
         b"GARBAGE\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
         b"GET / HTTP/9.9\r\n\r\n",
-        b"GET  / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET  /nothing HTTP/1.1\r\nHost: x\r\n\r\n",
         b"GET / HTTP/1.1\nHost: x\n\n",
         b"GET /\x00 HTTP/1.1\r\nHost: x\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost : x\r\n\r\n",

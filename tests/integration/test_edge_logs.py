@@ -368,7 +368,7 @@ async def test_page_says_what_is_known_of_a_receipt(edge, logged):
     assert answer.status == 200
     assert "已写入公开账本" in page
     assert "第 42 条，共 600 条" in page
-    assert f'href="/v1/receipts/{logged.receipt(41)}"' in page
+    assert f'href="./v1/receipts/{logged.receipt(41)}"' in page
     assert "2026年7月5日" in page  # in the campaign's zone
     assert "不显示这次点赞给了谁" in page
     answer, page = await page_of(edge, "nonsense")

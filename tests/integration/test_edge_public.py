@@ -95,7 +95,7 @@ async def test_the_card_of_somebody_who_withdrew_says_so_and_has_no_button(edge,
     url = f"{edge.url}/embed/v1/card/spring/c002"
     async with edge.http.post(url, data={"click": "click-0001"}, allow_redirects=False) as answer:
         assert answer.status == 303
-        assert answer.headers["Location"] == "/embed/v1/card/spring/c002"
+        assert answer.headers["Location"] == "./c002"
         assert "Set-Cookie" not in answer.headers
 
 
@@ -281,13 +281,13 @@ async def test_card_form_works_without_javascript_and_remembers_its_device(edge)
 
     status, headers = await press(click)
     assert status == 303
-    assert headers["Location"] == f"{path}?said=counted"
+    assert headers["Location"] == "./c001?said=counted"
     cookie = headers["Set-Cookie"]
     for attribute in ("Partitioned", "Secure", "SameSite=None", "HttpOnly", "Path=/embed"):
         assert attribute.lower() in cookie.lower()
     jar = cookie.partition(";")[0]
-    assert (await press("another-click", jar))[1]["Location"] == f"{path}?said=repeated"
-    assert (await press(click, jar))[1]["Location"] == f"{path}?said=counted"
+    assert (await press("another-click", jar))[1]["Location"] == "./c001?said=repeated"
+    assert (await press(click, jar))[1]["Location"] == "./c001?said=counted"
     assert (await press("bad click", jar))[0] == 400
     assert (await press(click, jar, "https://evil.example"))[0] == 403
     assert (await press(click, jar, "null"))[0] == 403

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from tests.campaign_folders import MANIFEST, grid, jpeg, people, places, write_folder, write_xlsx
 from voting.campaign import Limits, Rules
 from voting.catalog import (
+    PhotoForm,
     catalog_version,
     limits_from_json,
     limits_to_json,
@@ -85,10 +86,12 @@ async def test_what_was_imported_is_what_the_edge_loads(bring, postgres):
     assert (candidate.title, candidate.summary) == (rows[1]["职务职称"], rows[1]["主要事迹"])
     assert not candidate.withdrawn
 
-    stored = await load_photo(postgres, candidate.photo)
-    for content in (stored.webp, stored.jpeg):
-        assert Image.open(io.BytesIO(content)).size == (stored.width, stored.height) == (476, 600)
-    assert await load_photo(postgres, "0" * 24) is None
+    picture = campaign.pictures[candidate.photo]
+    for form in PhotoForm:
+        content = await load_photo(postgres, candidate.photo, form)
+        size = picture[3:] if form.value.startswith("large") else picture[1:3]
+        assert Image.open(io.BytesIO(content)).size == size
+    assert await load_photo(postgres, "0" * 24, PhotoForm.JPEG) is None
 
 
 async def test_rules_and_limits_survive_the_database(bring, postgres):
@@ -111,6 +114,7 @@ async def test_rules_and_limits_survive_the_database(bring, postgres):
         "order": "listed",
         "counts": "daily",
         "counts_daily_at": "07:05",
+        "identity": "optional",
     }
     assert json.loads(row["limits"]) == {"per_device": "7/second", "per_network": "1200/minute"}
     assert json.loads(row["channels"]) == {"省级": 10, "学会": 2, "企业": 2}

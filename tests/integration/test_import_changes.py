@@ -103,3 +103,42 @@ async def test_what_is_switched_off_stays_off_over_an_import(bring, postgres):
     await bring(people(4))
     campaign = (await load_campaigns(postgres))["stars"]
     assert (campaign.origins, campaign.is_test, campaign.paused_because) == ((), True, "x")
+
+
+async def test_portals_keys_and_the_rule_on_identity_are_changes_of_their_own(bring, postgres):
+    from tests.assertions import PORTAL, Portal
+    from voting.identity import fingerprint
+
+    first, second = Portal(), Portal()
+
+    def manifest(portal, identity="optional"):
+        keys = f'identity = "{identity}"\n[portal.keys]\n"{PORTAL}" = "{portal.line}"\n'
+        return OPEN.replace(f'origins = ["{PORTAL}"]\n', f'origins = ["{PORTAL}"]\n{keys}')
+
+    await bring(people(3))
+    await bring(people(3), manifest(first))
+    await bring(people(3), manifest(second, "required"))
+    await bring(people(3), manifest(second, "required"))
+    assert dict((await load_campaigns(postgres))["stars"].portal_keys) == {PORTAL: second.public}
+    await bring(people(3))
+    shown = [fingerprint(portal.public) for portal in (first, second)]
+    assert (await changes(postgres))[1:] == [
+        ("portal-keys", None, {PORTAL: None}, {PORTAL: shown[0]}),
+        ("identity", None, {"identity": "optional"}, {"identity": "required"}),
+        ("portal-keys", None, {PORTAL: shown[0]}, {PORTAL: shown[1]}),
+        ("identity", None, {"identity": "required"}, {"identity": "optional"}),
+        ("portal-keys", None, {PORTAL: shown[1]}, {PORTAL: None}),
+    ]
+    public = (await load_campaigns(postgres))["stars"].changes
+    assert [change.kind for change in public] == ["portal-keys", "identity"] * 2 + ["portal-keys"]
+    assert public[1].fields == (("identity", "optional", "required"),)
+
+
+async def test_a_portal_that_is_off_signs_nobody_in(bring, postgres):
+    from tests.assertions import PORTAL, Portal
+
+    keys = f'[portal.keys]\n"{PORTAL}" = "{Portal().line}"\n'
+    await bring(people(3), OPEN.replace("[channels]", f"{keys}\n[channels]"))
+    assert set((await load_campaigns(postgres))["stars"].portal_keys) == {PORTAL}
+    await postgres.execute("UPDATE campaigns SET origins_off = origins")
+    assert (await load_campaigns(postgres))["stars"].portal_keys == {}

@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from antifraud.flags import KIND_NATS
+from antifraud.heuristics import RULES_VERSION
 from tally.campaigns import notice
 from tally.campaigns.notice import Fields, copy_struck, draft, read_facts
 from tally.holds import Action, Case, Decider, decide
@@ -64,7 +65,7 @@ async def test_the_text_says_all_of_it(struck, postgres):
         "\t全部候选人合计\t58\t23\t35",
         "公示期为 2026 年 8 月 1 日至2026 年 8 月 7 日，共 7 天",
         "张老师 010-1",
-        "判票规则第 2 版，检测规则第 1 版",
+        f"判票规则第 {RULES_VERSION} 版，检测规则第 1 版",
     ):
         assert said in text, said
     assert text.endswith("　　评选办公室\n　　2026 年 7 月 31 日\n")

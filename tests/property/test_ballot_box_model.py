@@ -49,7 +49,7 @@ SCORES = [0] * 6 + [-800, 1_499, 1_500, 3_999, 4_000, 11_999, 12_000, 32_000]
 NETWORK_CLASSES = [0, 0, 1, 2, 4, 5]
 WIDES = [b"wide\0\0\0\1", b"wide\0\0\0\2"]
 AGES = [0, 0, 3, 86_399, 86_400, 4_000_000_000]
-LEVELS = [1, 1, 2, 0x10, 0x11, 0x31, 0x22]
+LEVELS = [1, 1, 2, 3, 0x10, 0x11, 0x13, 0x31, 0x22]
 AGENTS = [0, 1, 40, 41]
 WEIGHTS = [-500, 0, 1, 1_600, 6_200, 30_000]
 FACTORS = [1, 2, 3, 255]
@@ -364,6 +364,29 @@ def test_a_networks_rate_of_new_devices_is_kept_whatever_its_limit_of_votes_does
         ((code, *_),) = cast(store, campaign, [tap], now_us, "00", "00", True)
         answers.append(code)
     assert answers == [Outcome.COUNTED] * 6 + [Outcome.CHALLENGE] * 2
+
+
+def test_whom_a_portal_vouches_for_is_no_new_device_and_is_limited_as_any_other(store):
+    """One home, eight people new today, then one who is not vouched for: its rate of new devices
+    is untouched. Above its limit of votes they are held like all others."""
+    store.flushdb()
+    campaign, strict = (campaign_of(1, 0, 0, 30, most, None) for most in (1200, 1))
+    now_us = microseconds(OPENS)
+
+    def answers(level, numbers, campaign=campaign):
+        taps = [
+            Tap(b"device%02d" % n, b"one-home", 1, b"c%05d" % n, network_class=2, level=level)
+            for n in numbers
+        ]
+        return [code for code, *_ in cast(store, campaign, taps, now_us, "00", "00", True)]
+
+    assert answers(0x13, range(8)) == [Outcome.COUNTED] * 8
+    day = campaign.window.day_at(now_us).date
+    kept = store.hget(journal.network_key(0, campaign.id, day), b"one-home")
+    assert kept[16:] == bytes(8)
+    assert answers(0x01, [8]) == [Outcome.COUNTED]
+    store.flushdb()
+    assert answers(0x13, range(3), strict) == [Outcome.COUNTED, Outcome.HELD, Outcome.HELD]
 
 
 def damage_mark(store, campaign, day):

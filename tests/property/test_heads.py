@@ -37,6 +37,7 @@ NAMES = st.sampled_from(
         *(b"Upgrade", b"Content-Encoding", b"Content-Length ", b" Content-Length", b"", b"X-Odd"),
         *(b"Content_Length", b"Content\x00-Length", b"HTTP2-Settings", b"Sec-WebSocket-Key1"),
         *(b"User-Agent", b"Server", b"ETag", b"Max-Forwards", b"Content-Location"),
+        b"Accept-Encoding",
     )
 )
 VALUES = st.one_of(
@@ -60,6 +61,7 @@ GOOD_LINES = st.sampled_from(
         *(b"Content-Length: 2\r\n", b"Content-Type: text/plain\r\n", b"origin:https://a.cn \r\n"),
         *(b"X-Forwarded-For: 1.2.3.4\r\n", b'If-None-Match:\t"a"\r\n', b"Accept:\r\n"),
         *(b"Connection: keep-alive\r\n", b"Transfer-Encoding: chunked\r\n", b"Expect: x\r\n"),
+        *(b"Accept-Encoding: gzip\r\n", b"accept-encoding: br\r\n"),
         *(b"User-Agent: a\r\n", b"user-agent: b\r\n", b"X: %b\r\n" % (b"a" * 8_189)),
     )
 )
@@ -137,6 +139,7 @@ def test_head_that_is_taken_has_the_same_meaning_for_aiohttp(raw):
         ("Host", head.host),
         ("X-Forwarded-For", head.forwarded_for),
         ("If-None-Match", head.if_none_match),
+        ("Accept-Encoding", head.accept_encoding),
     ):
         assert message.headers.get(name) == value
         assert len(message.headers.getall(name, ())) <= 1

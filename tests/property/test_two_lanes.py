@@ -6,32 +6,37 @@ same states, so that what one is told does not depend on what the other has done
 """
 
 import asyncio
+import gzip
 import json
 import re
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from antifraud.heuristics import REASON_NAMES
 from antifraud.limits import Rate
+from antifraud.signals import PROVEN
 from antifraud.user_agents import agent_class
+from tests.assertions import Portal
 from tests.campaigns import add_campaign
 from tests.conftest import wait_until_async
 from tests.integration.conftest import RunningEdge, running_edge
 from tests.wire import chunked, get, like, like_body, minted, post, wired
 from voting import journal
-from voting.edge import issuing, store_watch
+from voting.edge import issuing, store_watch, vouching
 from voting.edge.client_facts import tls_hash
 from voting.store_line import StoreDown, StoreLine
 
 # One name is as long as the other, so that both sides' requests are.
 SIDES = ("left1", "right")
-STILL, SECRET = "still", "secret"
-"""Nobody votes there: both sides read the same counts, or that these are for staff."""
+STILL, SECRET, LATER = "still", "secret", "later"
+"""Nobody votes there: both sides read the same counts, or that these are for staff, or that the
+campaign has not begun."""
 UNBOUNDED = {"per_network": "999999/second"}
 STATES = {
     "open": {},
@@ -46,14 +51,17 @@ STATES = {
     "soon": {"opens": timedelta(minutes=10)},
     "later": {"opens": timedelta(days=1)},
     "paused": {"paused": "检查"},
+    "signed": {"rules": {"identity": "required"}},
 }
 WITHDRAWN = "c005"
+VOUCHES = Portal()
 
 ALLOWED = b"Origin: https://www.example.cn\r\n"
 COMPARED = (
     *("content-type", "cache-control", "server", "vary", "allow", "x-content-type-options"),
     *("access-control-allow-origin", "access-control-expose-headers"),
     *("access-control-allow-methods", "access-control-allow-headers"),
+    *("content-encoding", "surrogate-key", "timing-allow-origin", "cross-origin-resource-policy"),
 )
 PRESENT = ("retry-after", "etag", "date")
 # Of its own, or as the moment wants it: who counts when and where is not what is compared here.
@@ -82,6 +90,19 @@ class Side:
     def token_of_tomorrow(self, state):
         campaign = self.edge.parts.catalog.campaigns[self.campaign(state)]
         return self.edge.parts.mint.issue(campaign, time.time() + 86_400)
+
+    def vouched(self, state):
+        """The token of somebody whom a portal vouches for, the same each time."""
+        campaign = self.edge.parts.catalog.campaigns[self.campaign(state)]
+        device = self.edge.parts.mint.new(campaign, time.time(), level=3 | PROVEN)
+        device = msgspec.structs.replace(device, device_id=b"\0" + self.address[-11:].zfill(11))
+        return self.edge.parts.mint.sign(device)
+
+    def identity(self, state, **changed):
+        """The body of a request for a device of level 3."""
+        campaign = self.campaign(state)
+        assertion = VOUCHES.vouch("openid-1", changed.pop("aud", campaign), **changed)
+        return json.dumps({"campaign": campaign, "identity": assertion}).encode()
 
     def newcomer(self, state):
         """The token of a device that has not solved its first challenge."""
@@ -129,6 +150,9 @@ HEADS = (
     b"Accept-Language: zh\r\nAccept-Language: en\r\nSec-Fetch-Site: cross-site\r\n",
     b"X-JA4: t13d1516h2_8daaf6152771_b186095e22b6\r\n",
     b"X-Long: %b\r\n" % (b"a" * 3_000),
+    *(b"Accept-Encoding: gzip\r\n", b"Accept-Encoding: gzip, deflate, br\r\n") * 3,
+    *(b"Accept-Encoding: gzip;q=0\r\n", b"Accept-Encoding: *\r\n", b"Accept-Encoding:\r\n"),
+    b"Accept-Encoding: br\r\naccept-encoding: gzip\r\n",
 )
 TYPES = (
     *(b"text/plain", b"application/json", b"text/plain;charset=UTF-8") * 6,
@@ -148,7 +172,7 @@ ANSWERED = {
     "life": [201, 200, 201, 409, 409],
     "slow": [201, 200, 201, 429, 429],
     "crowd": [201, 200, 201, 201, 409],
-    **dict.fromkeys(("shut", "over", "soon", "later", "paused"), [403] * 5),
+    **dict.fromkeys(("shut", "over", "soon", "later", "paused", "signed"), [403] * 5),
 }
 BODIES = (
     *(
@@ -166,6 +190,15 @@ BODIES = (
     lambda side, state: side.like(state, campaign="nosuch"),
     lambda side, state: side.like(state, "c003", "click-0010")[:-1] + b',"a":[1]}',
     lambda side, state: side.like(state, token=side.newcomer(state)),
+    *(lambda side, state: side.like(state, "c003", "click-0017", token=side.vouched(state)),) * 2,
+    *(lambda side, state: side.identity(state),) * 3,
+    lambda side, state: side.identity(state, aud="elsewhere"),
+    lambda side, state: side.identity(state, iss="https://evil.example"),
+    lambda side, state: side.identity(state, header={"alg": "none"}),
+    lambda side, state: side.identity(state)[:-8] + b'AAAAAA"}',
+    lambda side, state: b'{"campaign":"%b","identity":7}' % side.campaign(state).encode(),
+    lambda side, state: b'{"campaign":"%b","identity":""}' % side.campaign(state).encode(),
+    lambda side, state: b'{"campaign":"%b","identity":null}' % side.campaign(state).encode(),
     lambda side, state: side.like(state, "c003", "click-0011", view=side.view(state)),
     lambda side, state: side.like(state, "c003", "click-0012", view=side.view(state), dwell_ms=30),
     lambda side, state: side.like(state, "c003", "click-0013", view=side.view(state), dwell_ms="x"),
@@ -188,6 +221,7 @@ BODIES = (
 GETS = (
     *(b"/v1/campaigns/still/counts",) * 6,
     *(b"/v1/campaigns/nosuch/counts", b"/v1/campaigns/secret/counts", b"/healthz", b"/nope"),
+    b"/v1/campaigns/later/counts",
     *(b"/v1/campaigns/still/counts?a=b", b"/v1/likes", b"/v1/campaigns/st%69ll/counts"),
 )
 NONE_MATCH = (b"", b"", b'If-None-Match: "x"\r\n', b"If-None-Match: %b\r\n")
@@ -201,7 +235,7 @@ GOOD = st.tuples(
 )
 POSTS = st.tuples(
     st.sampled_from(
-        (*(b"/v1/likes",) * 5, b"/v1/devices", b"/v1/devices/proof", b"/v1/devices/state")
+        (*(b"/v1/likes",) * 5, *(b"/v1/devices",) * 2, b"/v1/devices/proof", b"/v1/devices/state")
     ),
     st.sampled_from((*LIKES, *BODIES)),
     st.sampled_from(HEADS),
@@ -266,14 +300,17 @@ def ending(kind, side, state):
 def shape(answer, receipts):
     """What a client may rely on. A receipt stands for a vote: the first one that this client was
     told is 0, and so on."""
+    body = answer.body
+    if answer.headers.get("content-encoding") == "gzip" and body:
+        body = gzip.decompress(body)
     try:
-        said = json.loads(answer.body)
+        said = json.loads(body)
         if isinstance(said, dict):
             said = {name: None if name in VARIES else said[name] for name in said}
             if "receipt" in said:
                 said["receipt"] = receipts.setdefault(said["receipt"], len(receipts))
     except ValueError:
-        said = answer.body
+        said = body
     told = {name: answer.headers.get(name) for name in COMPARED}
     told |= {name: name in answer.headers for name in PRESENT}
     return answer.status, told, said
@@ -317,6 +354,7 @@ async def both(tmp_path, valkey_url, postgres_dsn, postgres, monkeypatch):
     monkeypatch.setattr(store_watch, "_LOOK_EVERY_SECONDS", 3_600)
     # Nor does it depend on the moment who gets a challenge.
     monkeypatch.setattr(issuing, "_AT_MOST", Rate(1_000_000, 1_000_000))
+    monkeypatch.setattr(vouching, "_WRONG_AT_MOST", Rate(1_000_000, 1_000_000))
     now = datetime.now(UTC)
     for state, made in STATES.items():
         for side in SIDES:
@@ -329,9 +367,12 @@ async def both(tmp_path, valkey_url, postgres_dsn, postgres, monkeypatch):
                 rules=made.get("rules"),
                 paused_because=made.get("paused"),
             )
-    await add_campaign(postgres, STILL)
+    await add_campaign(postgres, STILL, candidates=40)  # enough to be worth compressing
     await add_campaign(postgres, SECRET, rules={"counts": "staff"})
+    await add_campaign(postgres, LATER, opens_at=now + timedelta(days=1))
     await postgres.execute("UPDATE candidates SET withdrawn_at = now() WHERE id = $1", WITHDRAWN)
+    keys = json.dumps({VOUCHES.origin: VOUCHES.line})
+    await postgres.execute("UPDATE campaigns SET portal_keys = $1", keys)
     options = {"trusted_proxies": "127.0.0.1", "challenge": "adaptive"}
     async with (
         running_edge(tmp_path, valkey_url, postgres_dsn, fast_lane="on", **options) as fast,

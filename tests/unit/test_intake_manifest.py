@@ -1,12 +1,15 @@
 """campaign.toml: what is taken, and how each mistake is named."""
 
+import base64
 from datetime import UTC, datetime, time
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from antifraud.limits import Rate
 from tests.campaign_folders import MANIFEST
-from voting.campaign import Limits, Order, Rules, Visibility
+from voting.campaign import Identity, Limits, Order, Rules, Visibility
 from voting.intake.manifest import read_manifest
 
 
@@ -33,6 +36,75 @@ def test_all_but_the_campaign_itself_may_be_left_out(tmp_path):
     assert problems == []
     assert (manifest.rules, manifest.limits) == (Rules(), Limits())
     assert (manifest.origins, manifest.channels) == ((), None)
+
+
+KEY, OTHER_KEY = (
+    base64.b64encode(Ed25519PrivateKey.generate().public_key().public_bytes_raw()).decode()
+    for _ in range(2)
+)
+WITH_KEYS = MANIFEST.replace(
+    'origins = ["https://www.example.cn"]\n',
+    f"""origins = ["https://www.example.cn", "https://m.example.cn:8443"]
+identity = "required"
+
+[portal.keys]
+"https://WWW.example.cn:443" = "{KEY}"
+"https://m.example.cn:8443" = " {OTHER_KEY.rstrip("=")} "
+""",
+)
+
+
+def test_portals_have_keys_and_may_be_all_who_let_people_like(tmp_path):
+    manifest, problems = read(tmp_path, WITH_KEYS)
+    assert problems == []
+    assert manifest.rules.identity is Identity.REQUIRED
+    assert manifest.portal_keys == {
+        "https://www.example.cn": KEY,
+        "https://m.example.cn:8443": OTHER_KEY,
+    }
+    assert read(tmp_path, MANIFEST)[0].rules.identity is Identity.OPTIONAL
+
+
+PRIVATE = base64.b64encode(
+    Ed25519PrivateKey.generate().private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+).decode()
+OURS = "portal.keys.https://WWW.example.cn:443"
+
+
+@pytest.mark.parametrize(
+    ("sound", "mistaken", "column", "said"),
+    [
+        (KEY, "AAAA", OURS, "32 bytes"),
+        (KEY, "A" * 43 + "=", OURS, "anybody can sign"),
+        (KEY, "-----BEGIN PUBLIC KEY-----", OURS, "base64"),
+        (f'"{KEY}"', "5", OURS, "in quotes"),
+        ('"https://m.example.cn:8443" =', '"m.example.cn" =', "portal.keys.m.example.cn", "scheme"),
+        (', "https://m.example.cn:8443"]', "]", "portal.keys", "none of portal.origins"),
+        ('m.example.cn:8443" =', 'www.example.cn" =', "portal.keys", "twice"),
+        ("required", "mandatory", "portal.identity", "'optional' or 'required'"),
+    ],
+    ids=["length", "weak", "pem", "type", "origin", "no-portal", "twice", "rule"],
+)
+def test_mistakes_in_portals_keys_are_named(tmp_path, sound, mistaken, column, said):
+    assert sound in WITH_KEYS
+    manifest, problems = read(tmp_path, WITH_KEYS.replace(sound, mistaken))
+    assert manifest is None
+    assert [(problem.column, said in problem.message) for problem in problems] == [(column, True)]
+
+
+def test_nobody_could_like_where_no_portal_has_a_key(tmp_path):
+    text = MANIFEST.replace("[portal]", '[portal]\nidentity = "required"')
+    manifest, (problem,) = read(tmp_path, text)
+    assert manifest is None
+    assert problem.column == "portal.identity"
+    assert "nobody could like" in problem.message
+
+
+def test_a_private_key_that_was_pasted_is_in_no_list_of_problems(tmp_path):
+    manifest, (problem,) = read(tmp_path, WITH_KEYS.replace(KEY, PRIVATE))
+    assert manifest is None
+    assert problem.message.startswith("is a private key")
+    assert PRIVATE[:20] not in str(problem)
 
 
 def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path):

@@ -67,9 +67,36 @@ def test_a_sound_photo_becomes_two_pictures_of_card_size(check):
         assert image.info.get("progressive")
 
 
-def test_a_small_photo_is_not_blown_up(check):
-    [card] = check(["a.jpg"], {"a.jpg": jpeg((90, 120))}).cards
-    assert (card.width, card.height) == (90, 120)
+def test_the_large_picture_is_for_a_page(check):
+    [card] = check(["a.jpg"], {"a.jpg": jpeg((3000, 4000))}).cards
+    assert (card.large_width, card.large_height) == (1125, 1500)
+    assert (card.width, card.height) == (450, 600)
+    for path, form in ((card.large_webp, "WEBP"), (card.large_jpeg, "JPEG")):
+        with Image.open(path) as image:
+            assert (image.format, image.size) == (form, (1125, 1500))
+            assert near(image.convert("RGB").getpixel((200, 300)), (200, 30, 30))
+
+
+@pytest.mark.parametrize(
+    ("size", "large", "card_size"),
+    [
+        ((90, 120), (90, 120), (90, 120)),
+        ((700, 800), (700, 800), (480, 549)),
+        ((4000, 900), (1200, 270), (480, 108)),
+    ],
+)
+def test_a_small_photo_is_not_blown_up(check, size, large, card_size):
+    [card] = check(["a.jpg"], {"a.jpg": jpeg(size)}).cards
+    assert (card.width, card.height) == card_size
+    assert (card.large_width, card.large_height) == large
+
+
+def test_a_photo_is_decoded_once(check, monkeypatch):
+    opened = []
+    real = Image.open
+    monkeypatch.setattr(Image, "open", lambda *a, **kw: opened.append(a) or real(*a, **kw))
+    assert len(check(["a.jpg"], {"a.jpg": jpeg((1350, 1700))}).cards) == 1
+    assert len(opened) == 1
 
 
 def test_nothing_of_the_sources_metadata_stays(check):
@@ -84,7 +111,7 @@ def test_nothing_of_the_sources_metadata_stays(check):
     )
     assert b"Camera-of-Zhen" in source
     [card] = check(["a.jpg"], {"a.jpg": source}).cards
-    for path in (card.webp, card.jpeg):
+    for path in (card.webp, card.jpeg, card.large_webp, card.large_jpeg):
         with Image.open(path) as image:
             assert not image.getexif()
             assert not {"icc_profile", "comment", "exif", "xmp"} & image.info.keys()

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antifraud import signals as facts
-from antifraud.heuristics import HEURISTICS, REASON_NAMES, RULES, RULES_VERSION, Rules
+from antifraud.heuristics import DAY_SECONDS, HEURISTICS, REASON_NAMES, RULES, RULES_VERSION, Rules
 from antifraud.networks import NetworkClass
 from antifraud.screen import BANDS, Decision, conclude, screen, screen_by
 from antifraud.signals import Signals
@@ -129,6 +129,28 @@ def test_other_rules_judge_otherwise_and_say_which_they_are():
     verdict = strict(honest(network_class=NetworkClass.DATACENTRE))
     assert (verdict.score, verdict.rules) == (3_500, 7)  # the family's cap
     assert strict(honest(user_agent_class=AUTOMATION)).score == 0
+
+
+@pytest.mark.parametrize("level", [3, 3 | facts.PROVEN])
+def test_of_whom_a_portal_vouches_for_a_tokens_age_says_nothing(level):
+    """Theirs is new with each browser; they are trusted as a token is that has waited a day."""
+    matured = honest(token_age_seconds=2 * DAY_SECONDS, token_level=2)
+    for age in (0, 3, 600, 40 * DAY_SECONDS):
+        vouched = honest(token_age_seconds=age, token_level=level)
+        assert screen(vouched) == screen(matured)
+        assert names(vouched) == []
+
+
+def test_vouching_saves_no_script():
+    script = honest(
+        network_class=NetworkClass.DATACENTRE,
+        user_agent_class=AUTOMATION,
+        token_level=3 | facts.PROVEN,
+        dwell_centiseconds=20,
+        oddities=facts.NO_LANGUAGE,
+    )
+    assert decision(script, proven=True) is Decision.HOLD
+    assert decision(honest(token_level=3 | facts.PROVEN), proven=True) is Decision.COUNT
 
 
 any_signals = st.builds(

@@ -50,6 +50,26 @@ def test_a_folder_comes_out_as_it_was_zipped(folder, tmp_path, above):
     assert check_folder(folder, tmp_path).ok
 
 
+def test_videos_and_a_cover_come_out_too(folder):
+    files = {"videos/a.mp4": b"one", "videos/b.MOV": b"two", "cover.jpg": b"three"}
+    assert unpack(zipped({f"x/{name}": content for name, content in files.items()}), folder) == []
+    assert found_in(folder) == sorted(files)
+
+
+@pytest.mark.parametrize("only", ["photos", "videos"])
+def test_the_folders_of_a_campaign_are_no_folder_above_it(folder, only):
+    assert unpack(zipped({f"{only}/a.jpg": b"x"}), folder) == []
+    assert found_in(folder) == [f"{only}/a.jpg"]
+
+
+def test_a_video_has_a_bound_of_its_own(folder, monkeypatch):
+    monkeypatch.setitem(uploads._BYTES_MAX_IN, "videos", 1_000)
+    files = {"videos/a.mp4": bytes(1_001), "photos/a.jpg": bytes(1_001)}
+    (problem,) = unpack(zipped(files), folder)
+    assert (problem.file, problem.message) == ("videos/a.mp4", "is larger than 1,000 bytes")
+    assert found_in(folder) == ["photos/a.jpg"]
+
+
 def test_what_systems_leave_in_zips_is_passed_over(folder):
     litter = {
         "__MACOSX/._campaign.toml": b"x",
@@ -178,6 +198,8 @@ def test_files_that_were_chosen_one_by_one_go_where_they_belong(folder):
         ("张三.jpg", b"one"),
         ("photos/b.JPEG", b"two"),
         ("b.jpeg", b"again"),
+        ("film.MP4", b"three"),
+        ("cover.jpg", b"four"),
         ("virus.exe", b"x"),
         ("..", b"x"),
         ("", b"x"),
@@ -187,7 +209,9 @@ def test_files_that_were_chosen_one_by_one_go_where_they_belong(folder):
         "campaign.toml",
         "candidates.csv",
         "photos/b.JPEG",
+        "photos/cover.jpg",
         "photos/张三.jpg",
+        "videos/film.MP4",
     ]
     assert [problem.file for problem in problems] == ["b.jpeg", "virus.exe", "..", "upload"]
 

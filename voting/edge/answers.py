@@ -29,6 +29,7 @@ STATUS = {
     Outcome.CLICK_REUSED: 400,
     Outcome.OVERLOADED: 503,
     Outcome.STORE_DOWN: 503,
+    Outcome.IDENTITY_REQUIRED: 403,
 }
 
 PROBLEMS = {
@@ -41,6 +42,8 @@ PROBLEMS = {
     "closed": (403, "点赞已结束"),
     "not-open": (403, "点赞尚未开始"),
     "paused": (403, "点赞暂停中"),
+    "identity-required": (403, "请先在门户网站登录，再点赞"),
+    "bad-identity": (401, "登录凭证无效，请刷新页面重试"),
     "bad-token": (401, "设备令牌无效，请重新获取"),
     "unknown-candidate": (404, "没有这位候选人"),
     "unknown-campaign": (404, "没有这项活动"),
@@ -49,6 +52,7 @@ PROBLEMS = {
     "late": (408, "请求未能及时送达"),
     "malformed": (400, "请求格式有误"),
     "too-large": (413, "请求内容过大"),
+    "wrong-range": (416, "请求的范围不在文件之内"),
     "wrong-expectation": (417, "不支持的 Expect 请求头"),
     "wrong-media-type": (415, "请求内容的类型不被接受"),
     "overloaded": (503, "当前访问量过大，请稍后重试"),
@@ -79,11 +83,20 @@ def headers(content_type: str, cache_control: str = "no-store") -> CIMultiDict[s
     )
 
 
-def public_headers(content_type: str, cache_control: str) -> CIMultiDict[str]:
-    """Headers of public data: any page may read it, so that a CDN keeps one copy."""
+SURROGATE_KEY = "Surrogate-Key"
+"""Names of what an answer was made from, by which a CDN can be told to forget it: campaign-{id} on
+all of a campaign, counts-{id} on what shows its counts, candidates-{id}, notice-{id}."""
+
+
+def public_headers(content_type: str, cache_control: str, *surrogate_keys: str) -> CIMultiDict[str]:
+    """Headers of public data: any page may read it, so that a CDN keeps one copy, and may see how
+    long it took. `surrogate_keys`: what a CDN may purge its copy by."""
     made = headers(content_type, cache_control)
     made[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = "*"
     made["Cross-Origin-Resource-Policy"] = "cross-origin"
+    made["Timing-Allow-Origin"] = "*"
+    if surrogate_keys:
+        made[SURROGATE_KEY] = " ".join(surrogate_keys)
     return made
 
 
@@ -146,10 +159,10 @@ def json_answer(body: Any, *, status: int = 200, origin: str | None = None) -> A
     return Answer(status, _post_headers(_JSON, origin), dumps(body))
 
 
-def public_json(body: Any, cache_control: str) -> web.Response:
+def public_json(body: Any, cache_control: str, *surrogate_keys: str) -> web.Response:
     return web.Response(
         body=dumps(body),
-        headers=public_headers(_JSON, cache_control),
+        headers=public_headers(_JSON, cache_control, *surrogate_keys),
     )
 
 

@@ -14,14 +14,16 @@ from voting.ballot_box import LIBRARY, BallotBox
 from voting.device import Mint
 from voting.edge import (
     campaigns,
+    cards,
+    count_images,
     counts,
     devices,
     likes,
     logs,
     origins,
-    pages,
+    photos,
     receipts,
-    rules,
+    videos,
     widget,
 )
 from voting.edge.answers import Answer, WrittenAnswer, headers, problem
@@ -38,7 +40,24 @@ from voting.edge.log_desk import LogDesk
 from voting.edge.metrics import EdgeMetrics
 from voting.edge.parts import EDGE, Edge
 from voting.edge.protocol import EdgeServer
+from voting.edge.site import campaign as campaign_site
+from voting.edge.site import candidate as candidate_site
+from voting.edge.site import (
+    embed,
+    errors,
+    home,
+    notice,
+    privacy,
+    ranking,
+    receipt,
+    robots,
+    rules,
+    static,
+    theme,
+)
+from voting.edge.site.render import KEPT, KeptPages
 from voting.edge.store_watch import watch_store
+from voting.edge.vouching import Vouching
 from voting.heartbeat import Heartbeat, Part, instance_name
 from voting.keys import Keys
 from voting.networks_file import NetworksFile
@@ -65,6 +84,10 @@ def build_app(edge: Edge) -> web.Application:
     """Every public route."""
     app = web.Application()
     app[EDGE] = edge
+    app[videos.READERS] = videos.Readers()
+    app[KEPT] = KeptPages()
+    app[campaign_site.WALL] = campaign_site.Wall()
+    app[ranking.RANKINGS] = ranking.Rankings()
     app.add_routes(
         [
             web.post("/v1/likes", likes.post_like),
@@ -83,10 +106,17 @@ def build_app(edge: Edge) -> web.Application:
             web.get("/v1/campaigns/{campaign}", campaigns.get_campaign),
             web.get("/v1/campaigns/{campaign}/candidates", campaigns.get_candidates),
             web.get("/v1/campaigns/{campaign}/counts", counts.get_counts),
-            web.get("/v1/campaigns/{campaign}/counts/{candidate}.svg", counts.get_count_image),
-            web.get(r"/v1/photos/{photo:[0-9a-f]{8,64}}.{kind:webp|jpg}", campaigns.get_photo),
+            web.get(
+                "/v1/campaigns/{campaign}/counts/{candidate}.{kind:svg|png}",
+                count_images.get_count_image,
+            ),
+            web.get(
+                r"/v1/photos/{photo:[0-9a-f]{8,64}}{size:(?:-large)?}.{kind:webp|jpg}",
+                photos.get_photo,
+            ),
+            web.get(r"/v1/videos/{video:[0-9a-f]{8,64}}.{kind:mp4|mov}", videos.get_video),
             web.get("/v1/receipts/{receipt}", receipts.get_receipt),
-            web.get("/receipt", receipts.get_receipt_page),
+            web.get("/receipt", receipt.get_receipt_page),
             web.get("/v1/logs/key", logs.get_key),
             web.get(r"/v1/logs/{campaign}/{log:votes|rulings}/checkpoint", logs.get_checkpoint),
             web.get(
@@ -94,16 +124,34 @@ def build_app(edge: Edge) -> web.Application:
                 logs.get_tile,
             ),
             web.get(
-                r"/embed/{version:v1(?:\.\d{1,4})?}/{name:like(?:-work)?\.\w+}",
+                r"/embed/{version:v1(?:\.\d{1,4})?}/{name:like(?:-\w+)?\.\w+}",
                 widget.get_widget,
             ),
-            web.get("/embed/v1/card/{campaign}/{candidate}", pages.get_card),
-            web.post("/embed/v1/card/{campaign}/{candidate}", pages.post_card),
+            web.get("/embed/v1/card/{campaign}/{candidate}", cards.get_card),
+            web.post("/embed/v1/card/{campaign}/{candidate}", cards.post_card),
+            web.get("/campaigns/{campaign}", campaign_site.get_campaign_page),
+            web.get(
+                "/campaigns/{campaign}/candidates/{candidate}",
+                candidate_site.get_candidate_page,
+            ),
+            web.get("/campaigns/{campaign}/ranking", ranking.get_ranking),
             web.get("/campaigns/{campaign}/rules", rules.get_rules),
-            web.get("/static/{name}", pages.get_static),
+            web.get("/campaigns/{campaign}/privacy", privacy.get_privacy),
+            web.get("/campaigns/{campaign}/theme.css", theme.get_theme),
+            web.get("/campaigns/{campaign}/notice", notice.get_newest_notice),
+            web.get(
+                r"/campaigns/{campaign}/notice/{number:[1-9]\d{0,5}}",
+                notice.get_notice,
+            ),
+            web.get("/robots.txt", robots.get_robots),
+            web.get("/sitemap.xml", robots.get_sitemap),
+            web.get("/static/{name}", static.get_static),
+            web.get("/static/colour/{colour:[0-9a-f]{6}}.css", cards.get_colour),
             web.get("/healthz", campaigns.get_health),
             web.get("/readyz", campaigns.get_ready),
-            web.get("/", pages.get_portal),
+            web.get("/embed", embed.get_embed_without_slash),
+            web.get("/embed/", embed.get_embed),
+            web.get("/", home.get_home),
             web.route("*", "/{anything:.*}", _no_route),
         ]
     )
@@ -174,6 +222,7 @@ async def run_edge(
         mint=mint,
         issuing=issuing,
         proof_desk=ProofDesk(line),
+        vouching=Vouching(mint, keys, metrics.identities),
         views=views,
         fingerprints=KnownFingerprints(line),
         known_devices=known_devices,
@@ -181,7 +230,7 @@ async def run_edge(
         receipts=receipts,
         logs=LogDesk(settings.postgres_dsn.get_secret_value()),
         client_address=client_address,
-        encoded_candidates=EncodedCandidates(),
+        encoded_candidates=EncodedCandidates(views, settings.media_url),
         encoded_counts=EncodedCounts(views),
         metrics=metrics,
     )
@@ -345,11 +394,12 @@ def _dispatcher(
             answer = await likes.take_like(edge, request)
             return WrittenAnswer(answer) if isinstance(answer, Answer) else answer
         try:
-            return await app._handle(request)
+            return errors.for_people(request, await app._handle(request))
         except web.HTTPExpectationFailed:
             return problem("wrong-expectation")
         except web.HTTPException as refusal:
-            return problem("not-found" if refusal.status == 404 else "malformed")
+            word = "not-found" if refusal.status == 404 else "malformed"
+            return errors.for_people(request, problem(word))
 
     return handle
 

@@ -7,14 +7,15 @@ counts the board does not have them.
 import asyncio
 import contextlib
 import hashlib
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from voting.ballot import Position
-from voting.ballot_box import BallotBox, Snapshot
-from voting.campaign import Campaign, Visibility, microseconds, moment_at
+from voting.ballot_box import BallotBox
+from voting.campaign import Campaign, Phase, Visibility, microseconds, moment_at
+from voting.edge.answers import dumps
 from voting.edge.live_catalog import DATABASE_AWAY, LiveCatalog
 from voting.journal import counted_sums
 from voting.store_line import StoreDown
@@ -23,18 +24,33 @@ _REFRESH_EVERY_SECONDS = 1.0
 _LIVE = Visibility.LIVE
 
 
+class _Counts(NamedTuple):
+    """Counts as the public sees them, whatever the campaign's phase."""
+
+    epoch: int
+    seq: int
+    counts: dict[int, int] | None
+    as_of: str | None
+    said: Mapping[str, object]
+
+
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The counts of one campaign as the public sees them."""
+    """The counts of one campaign as the public sees them, and whether it takes likes."""
 
-    as_of_us: int
+    campaign: Campaign
+    phase: Phase
     epoch: int
     seq: int
     counts: dict[int, int] | None
     """By Candidate.number; None where they are hidden."""
+    as_of: str | None
+    """The moment of the counts, RFC 3339; None where they are hidden."""
     body: bytes
     """The answer of GET counts."""
     etag: str
+    """Weak, and of all but `as_of`: while no count moves and the campaign stays in its phase, a
+    cache may keep its copy."""
 
     def likes(self, candidate: int, own: Position | None = None) -> int | None:
         """What the candidate's card shows to a device whose vote has this position: the count,
@@ -54,7 +70,7 @@ class Board:
         self._catalog = catalog
         self._box = box
         self._published: dict[str, Published] = {}
-        self._made_from: dict[str, tuple[Campaign, object]] = {}
+        self._made_from: dict[str, tuple[Campaign, object, _Counts]] = {}
 
     def published(self, campaign: Campaign) -> Published | None:
         """None where nothing is known yet: the store was away since the start. What was published
@@ -63,8 +79,8 @@ class Board:
         if published is None or campaign.rules.counts is _LIVE:
             return published
         if self._made_from[campaign.id][0] is not campaign:
-            return _hidden(0, None)
-        return published
+            self._publish(campaign, _NOTHING, lambda: _hidden(None))
+        return self._published[campaign.id]
 
     def likes(self, campaign: Campaign, candidate: int, own: Position | None) -> int | None:
         """Published.likes of what is published; None also where nothing is known."""
@@ -83,15 +99,22 @@ class Board:
 
     async def refresh(self) -> None:
         for campaign in list(self._catalog.campaigns.values()):
-            try:
-                await self._refresh_one(campaign)
-            except (StoreDown, *DATABASE_AWAY):
-                continue  # the line and the catalog say so themselves
+            with contextlib.suppress(StoreDown, *DATABASE_AWAY):  # they say so themselves
+                await self._refresh_counts(campaign)
+            self._refresh_phase(campaign)
 
-    async def _refresh_one(self, campaign: Campaign) -> None:
+    def _refresh_phase(self, campaign: Campaign) -> None:
+        """It moves where no count does, and is told while the store is away too."""
+        published = self._published.get(campaign.id)
+        if published is not None and (
+            published.phase is not self._phase(campaign) or published.campaign is not campaign
+        ):
+            self._tell(campaign)
+
+    async def _refresh_counts(self, campaign: Campaign) -> None:
         visibility = campaign.rules.counts
         if visibility is Visibility.STAFF:
-            self._publish(campaign, None, lambda: _hidden(0, None))
+            self._publish(campaign, None, lambda: _hidden(None))
             return
         snapshot = await self._box.snapshot(campaign.id)
         if visibility is Visibility.LIVE or (
@@ -101,12 +124,16 @@ class Board:
             # part of it: a decision of the staff moves them, up or down, without a new vote.
             counts = counted_sums(snapshot.sums)
             made_from = (snapshot.epoch, snapshot.seq, snapshot.at_us // 10_000_000, counts)
-            self._publish(campaign, made_from, lambda: _published_live(campaign, snapshot, counts))
+            self._publish(
+                campaign,
+                made_from,
+                lambda: _shown(campaign, snapshot.at_us, snapshot.epoch, snapshot.seq, counts),
+            )
         elif visibility is Visibility.DAILY:
             await self._refresh_daily(campaign, snapshot.at_us)
         else:
             closes_at = campaign.window.closes_at
-            self._publish(campaign, closes_at, lambda: _hidden(snapshot.at_us, closes_at))
+            self._publish(campaign, closes_at, lambda: _hidden(closes_at))
 
     async def _refresh_daily(self, campaign: Campaign, now_us: int) -> None:
         """Counts as of the last publication hour, out of Postgres: they are the same on every
@@ -114,23 +141,29 @@ class Board:
         last, upcoming = publication_hours(campaign, now_us)
         if last < campaign.window.opens_at_us:
             upcoming_at = moment_at(upcoming, campaign.window.zone)
-            self._publish(campaign, upcoming, lambda: _hidden(now_us, upcoming_at))
+            self._publish(campaign, upcoming, lambda: _hidden(upcoming_at))
             return
         if self._stands(campaign, last):
             return
         found = await self._catalog.published_until(campaign, last)
         if found is not None:
             counts, epoch, seq = found
-            self._publish(campaign, last, lambda: _published(campaign, last, epoch, seq, counts))
+            self._publish(campaign, last, lambda: _shown(campaign, last, epoch, seq, counts))
         elif campaign.id not in self._published:
-            self._publish(campaign, None, lambda: _hidden(now_us, None))
+            self._publish(campaign, None, lambda: _hidden(None))
 
-    def _publish(
-        self, campaign: Campaign, made_from: object, make: Callable[[], Published]
-    ) -> None:
+    def _publish(self, campaign: Campaign, made_from: object, make: Callable[[], _Counts]) -> None:
         if not self._stands(campaign, made_from):
-            self._published[campaign.id] = make()
-            self._made_from[campaign.id] = (campaign, made_from)
+            self._made_from[campaign.id] = (campaign, made_from, make())
+            self._tell(campaign)
+
+    def _tell(self, campaign: Campaign) -> None:
+        """Publish the counts that are there, with the campaign's phase."""
+        counts = self._made_from[campaign.id][2]
+        self._published[campaign.id] = _published(campaign, self._phase(campaign), counts)
+
+    def _phase(self, campaign: Campaign) -> Phase:
+        return campaign.phase_at(self._box.store_now_us())
 
     def _stands(self, campaign: Campaign, made_from: object) -> bool:
         made = self._made_from.get(campaign.id)
@@ -146,22 +179,49 @@ def publication_hours(campaign: Campaign, now_us: int) -> tuple[int, int]:
     return microseconds(last), microseconds(last + timedelta(days=1))
 
 
-def _published_live(campaign: Campaign, snapshot: Snapshot, counts: dict[int, int]) -> Published:
-    return _published(campaign, snapshot.at_us, snapshot.epoch, snapshot.seq, counts)
+_NOTHING = object()
+"""What hidden counts are made from where a campaign's new state hides them, until the next
+refresh."""
 
 
-def _published(
+def _shown(
     campaign: Campaign, as_of_us: int, epoch: int, seq: int, counts: dict[int, int]
-) -> Published:
-    shown = {c.id: counts.get(c.number, 0) for c in campaign.candidates if not c.withdrawn}
+) -> _Counts:
     as_of = moment_at(as_of_us, campaign.window.zone).isoformat(timespec="milliseconds")
-    body = json.dumps({"as_of": as_of, "counts": shown}, separators=(",", ":")).encode()
-    # Weak, and of the counts alone: as long as no count moves, a cache may keep its copy.
-    digest = hashlib.blake2b(repr(shown).encode(), digest_size=9).hexdigest()
-    return Published(as_of_us, epoch, seq, counts, body, f'W/"{digest}"')
+    # In the order of their ids, which share beginnings: 8 % less once compressed.
+    shown = {
+        id_: counts.get(candidate.number, 0)
+        for id_, candidate in sorted(campaign.by_id.items())
+        if not candidate.withdrawn
+    }
+    return _Counts(epoch, seq, counts, as_of, {"counts": shown})
 
 
-def _hidden(as_of_us: int, visible_from: datetime | None) -> Published:
+def _hidden(visible_from: datetime | None) -> _Counts:
     shown_at = visible_from.isoformat() if visible_from else None
-    body = json.dumps({"counts": None, "visible_from": shown_at}, separators=(",", ":")).encode()
-    return Published(as_of_us, 0, 0, None, body, f'W/"hidden-{shown_at}"')
+    return _Counts(0, 0, None, None, {"counts": None, "visible_from": shown_at})
+
+
+def _published(campaign: Campaign, phase: Phase, counts: _Counts) -> Published:
+    said = dumps(
+        {
+            **counts.said,
+            "state": phase,
+            "opens_at": campaign.window.opens_at.isoformat(),
+            "closes_at": campaign.window.closes_at.isoformat(),
+            "paused_because": campaign.paused_because if phase is Phase.PAUSED else None,
+        }
+    )
+    digest = hashlib.blake2b(said, digest_size=9).hexdigest()
+    if counts.as_of is not None:
+        said = b'{"as_of":"%b",%b' % (counts.as_of.encode(), said[1:])
+    return Published(
+        campaign,
+        phase,
+        counts.epoch,
+        counts.seq,
+        counts.counts,
+        counts.as_of,
+        said,
+        f'W/"{digest}"',
+    )

@@ -44,6 +44,8 @@ class DeviceRequest(pydantic.BaseModel):
     campaign: str
     slow: bool = False
     """Rather less work and a wait, if there is a challenge."""
+    identity: str | None = None
+    """A portal's assertion of who this is: see voting/identity.py."""
 
 
 class DeviceStateRequest(pydantic.BaseModel):

@@ -1,39 +1,38 @@
 """Public data of a campaign: its rules, its candidates, their pictures."""
 
-import random
 import time
 from typing import Any
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from voting.campaign import Campaign, Candidate, Order, moment_at
 from voting.edge.answers import (
+    dumps,
     headers,
     problem,
     public_headers,
-    public_json,
     public_problem,
     window_members,
 )
-from voting.edge.live_catalog import DATABASE_AWAY
+from voting.edge.compressed import Body, answer, vary_by_encoding
 from voting.edge.parts import EDGE
 
 _CACHE = "public, max-age=5, stale-while-revalidate=30"
+_JSON = "application/json; charset=utf-8"
 _SEED_LENGTH_MAX = 64
+_ONLY_MAX = 50
 _CHANGES_TOLD_MAX = 100
 """A page asks for this each few seconds, and a list of 750 corrections would be 100 kB."""
-_FOR_GOOD = "public, max-age=31536000, immutable"
-_PHOTO_TYPES = {"webp": "image/webp", "jpg": "image/jpeg"}
 
 
 async def get_campaign(request: web.Request) -> web.Response:
-    """GET /v1/campaigns/{campaign}: rules, window, quotas, visibility, server time."""
+    """GET /v1/campaigns/{campaign}: rules, window, quotas, visibility, origins, server time."""
     campaign = campaign_of(request)
     if campaign is None:
         return public_problem(request.app[EDGE].catalog.unknown)
     rules = campaign.rules
     now = moment_at(request.app[EDGE].ballot_box.store_now_us(), campaign.window.zone)
-    return public_json(
+    told = dumps(
         {
             "id": campaign.id,
             "title": campaign.title,
@@ -41,11 +40,14 @@ async def get_campaign(request: web.Request) -> web.Response:
             "paused": campaign.paused_because is not None,
             "paused_because": campaign.paused_because,
             "test": campaign.is_test,
+            # Public by every card's frame-ancestors too: so a page can say that it is not listed.
+            "origins": campaign.origins,
             "rules": {
                 "likes_per_candidate_per_day": rules.likes_per_candidate_per_day,
                 "candidates_per_day": rules.candidates_per_day or None,
                 "likes_per_campaign": rules.likes_per_campaign or None,
                 "order": rules.order,
+                "identity": rules.identity,
             },
             "limits": {
                 "per_device": str(campaign.limits.per_device),
@@ -58,50 +60,53 @@ async def get_campaign(request: web.Request) -> web.Response:
             "candidates": sum(not c.withdrawn for c in campaign.candidates),
             **changes_members(campaign),
             "server_time": now.isoformat(timespec="milliseconds"),
-        },
-        "public, max-age=1",
+        }
     )
+    made = public_headers(_JSON, "public, max-age=1", f"campaign-{campaign.id}")
+    return answer(request, Body(told), made)
 
 
 async def get_candidates(request: web.Request) -> web.Response:
-    """GET /v1/campaigns/{campaign}/candidates[?order=random|listed&seed=...]."""
+    """GET /v1/campaigns/{campaign}/candidates[?order=random|listed&seed=...][?only=id,id]."""
     campaign = campaign_of(request)
     if campaign is None:
         return public_problem(request.app[EDGE].catalog.unknown)
     # Who shows the list asks for the campaign's own order: `rules.order` in GET campaign.
     order = request.query.get("order", Order.LISTED)
     # The same seed gives the same order: a visitor's list does not jump. Without one the order is
-    # another each minute, so that caches keep a copy and nobody is always first.
-    seed = request.query.get("seed", str(int(time.time()) // 60))
-    if order not in (Order.LISTED, Order.RANDOM) or len(seed) > _SEED_LENGTH_MAX:
+    # another each minute, so that caches keep a copy and nobody is always first. What a widget asks
+    # for is the listed order, the same for all, and shuffles for its visitor.
+    seed = request.query.get("seed")
+    if order not in (Order.LISTED, Order.RANDOM) or len(seed or "") > _SEED_LENGTH_MAX:
         return public_problem(
             "malformed", detail="order: listed or random; seed: at most 64 characters"
         )
     edge = request.app[EDGE]
-    encoded = edge.encoded_candidates.of(campaign)
-    view = edge.views.shared(time.time()).encode()
+    encoded, now = edge.encoded_candidates, time.time()
+    made = public_headers(
+        _JSON,
+        _CACHE,
+        f"campaign-{campaign.id}",
+        f"candidates-{campaign.id}",
+    )
+    if order == Order.RANDOM and seed is not None:
+        vary_by_encoding(made)
+        return web.Response(body=encoded.shuffled_by(campaign, seed, now), headers=made)
     if order == Order.RANDOM:
-        encoded = random.Random(seed).sample(encoded, len(encoded))  # noqa: S311
-    return web.Response(
-        body=b'{"candidates":[%b],"withdrawn":%b,"view":"%b"}'
-        % (b",".join(encoded), edge.encoded_candidates.withdrawn(campaign), view),
-        headers=public_headers("application/json; charset=utf-8", _CACHE),
-    )
-
-
-async def get_photo(request: web.Request) -> web.Response:
-    """GET /v1/photos/{photo}.webp or .jpg; an id never changes what it shows."""
-    kind = request.match_info["kind"]
-    try:
-        photo = await request.app[EDGE].catalog.photo(request.match_info["photo"])
-    except DATABASE_AWAY:
-        return public_problem("store-down")
-    if photo is None:
-        return public_problem("not-found")
-    return web.Response(
-        body=photo.webp if kind == "webp" else photo.jpeg,
-        headers=public_headers(_PHOTO_TYPES[kind], _FOR_GOOD),
-    )
+        return answer(request, encoded.shuffled(campaign, now), made)
+    only = request.query.get("only")
+    if only is None:
+        body, etag = encoded.listed(campaign, now)
+    else:
+        ids = set(only.split(","))
+        if len(ids) > _ONLY_MAX:
+            return public_problem("malformed", detail=f"only: at most {_ONLY_MAX} ids")
+        body, etag = encoded.some(campaign, ids, now)
+    made[hdrs.ETAG] = etag
+    if etag in request.headers.get(hdrs.IF_NONE_MATCH, ""):
+        vary_by_encoding(made)
+        return web.Response(status=304, headers=made)
+    return answer(request, body, made)
 
 
 async def get_health(_: web.Request) -> web.Response:

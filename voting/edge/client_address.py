@@ -37,9 +37,13 @@ class ClientAddress:
         self._place_behind.cache_clear()
         self.on_use()
 
+    def trusts(self, peer: str) -> bool:
+        """Whether the socket's other end is a trusted proxy, whose headers are believed."""
+        return bool(self._trusted) and self._is_trusted(peer)
+
     def client(self, sender: Sender) -> Client:
         """What program the client is. A trusted proxy's word on its TLS is believed."""
-        proxied = bool(self._trusted) and self._is_trusted(sender.peer)
+        proxied = self.trusts(sender.peer)
         return client_of(sender, proxied=proxied)
 
     def place(self, sender: Sender) -> Place:

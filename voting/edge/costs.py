@@ -1,9 +1,9 @@
-"""Where the microseconds of one like go in this process.
+"""Where the microseconds of one like go in this process, and what answering GET counts takes.
 
     python -m voting.edge.costs
 
 Runs the fast lane over a store that answers at once and a network that swallows, and times each
-step by itself over a batch of 64, the fastest of many rounds. What a like costs beyond the sum is
+step by itself over a batch of 64, the fastest of many rounds. What a request costs beyond that is
 the event loop's and the kernel's (`make bench` measures the whole, from outside). Known weakness:
 the caches of a loop this small stay warm; under load each step takes up to half more.
 """
@@ -25,7 +25,7 @@ from voting.ballot_box import BallotBox
 from voting.campaign import Campaign, Candidate, Rules, VotingWindow
 from voting.device import Mint
 from voting.edge import fast_lane
-from voting.edge.board import Board, Published
+from voting.edge.board import Board, _shown
 from voting.edge.client_address import ClientAddress
 from voting.edge.client_facts import client_of
 from voting.edge.encoded import EncodedCandidates, EncodedCounts
@@ -38,6 +38,7 @@ from voting.edge.live_catalog import LiveCatalog
 from voting.edge.log_desk import LogDesk
 from voting.edge.metrics import EdgeMetrics
 from voting.edge.parts import Edge
+from voting.edge.vouching import Vouching
 from voting.keys import Keys
 from voting.pseudonyms import Pseudonyms
 from voting.receipt import Receipts
@@ -59,6 +60,12 @@ _HEAD = (
     f"Referer: {_ORIGIN}/\r\nAccept-Encoding: gzip, deflate, br\r\n"
     "Accept-Language: zh-CN,zh;q=0.9\r\nX-Forwarded-For: {address}\r\n\r\n"
 )
+_COUNTS_HEAD = (
+    "GET /v1/campaigns/spring/counts HTTP/1.1\r\nHost: likes.example.cn\r\n"
+    "Connection: keep-alive\r\nUser-Agent: a CDN\r\nAccept: */*\r\n{more}"
+    "X-Forwarded-For: {address}\r\n\r\n"
+)
+CANDIDATES = 750
 
 
 class Step(NamedTuple):
@@ -66,7 +73,7 @@ class Step(NamedTuple):
 
     name: str
     microseconds: float
-    """Per like."""
+    """Per request."""
 
 
 class _Line:
@@ -127,7 +134,8 @@ async def measure(rounds: int = _ROUNDS) -> list[Step]:
         Rules(candidates_per_day=10),
         origins=(_ORIGIN,),
         candidates=tuple(
-            Candidate(number, f"c{number:03}", "", "", "", "", "", "") for number in range(1, 745)
+            Candidate(number, f"c{number:03}", "", "", "", "", "", "")
+            for number in range(1, CANDIDATES + 1)
         ),
     )
     with tempfile.TemporaryDirectory() as folder:
@@ -138,8 +146,10 @@ async def measure(rounds: int = _ROUNDS) -> list[Step]:
     box = BallotBox(cast(StoreLine, line), pseudonyms, Receipts(keys))
     catalog = cast(LiveCatalog, _Catalog(campaign))
     board = Board(catalog, box)
-    counts = dict.fromkeys(range(1, 745), 1_000)
-    board._publish(campaign, None, lambda: Published(0, 0, 0, counts, b"", ""))
+    # No two alike, as late in a campaign: what compresses worst.
+    counts = {number: number * 271_828 % 314_159 for number in range(1, CANDIDATES + 1)}
+    board._publish(campaign, None, lambda: _shown(campaign, time.time_ns() // 1000, 0, 0, counts))
+    metrics = EdgeMetrics()
     edge = Edge(
         settings=load_settings(_env_file=None),
         catalog=catalog,
@@ -148,6 +158,7 @@ async def measure(rounds: int = _ROUNDS) -> list[Step]:
         mint=mint,
         issuing=Issuing(mint, keys, "adaptive", 1),
         proof_desk=ProofDesk(cast(StoreLine, line)),
+        vouching=Vouching(mint, keys, metrics.identities),
         views=Views(keys),
         fingerprints=KnownFingerprints(cast(StoreLine, line)),
         known_devices=KnownDevices(mint, pseudonyms),
@@ -155,9 +166,9 @@ async def measure(rounds: int = _ROUNDS) -> list[Step]:
         receipts=Receipts(keys),
         logs=LogDesk(""),
         client_address=ClientAddress((ipaddress.ip_network("127.0.0.0/8"),)),
-        encoded_candidates=EncodedCandidates(),
+        encoded_candidates=EncodedCandidates(Views(keys)),
         encoded_counts=EncodedCounts(Views(keys)),
-        metrics=EdgeMetrics(),
+        metrics=metrics,
     )
     requests = []
     for number in range(BATCH):
@@ -169,7 +180,7 @@ async def measure(rounds: int = _ROUNDS) -> list[Step]:
         )
         head = _HEAD.format(length=len(body), address=f"11.22.33.{number}")
         requests.append((head.encode(), body.encode()))
-    return _measure_steps(edge, line, requests, rounds)
+    return _measure_steps(edge, line, requests, rounds) + _measure_counts(edge, rounds)
 
 
 def _measure_steps(
@@ -268,6 +279,41 @@ def _measure_steps(
     if statuses != {b"201"}:
         raise AssertionError(f"not every like was counted: {statuses}")
     return steps
+
+
+def _measure_counts(edge: Edge, rounds: int) -> list[Step]:
+    """GET counts, by clients whose heads are known."""
+    published = edge.board.published(edge.catalog.campaigns["spring"])
+    assert published is not None
+    gzip = "Accept-Encoding: gzip, deflate, br\r\n"
+    return [
+        _measure_get(edge, "plain", "", b"200", rounds),
+        _measure_get(edge, "gzip", gzip, b"200", rounds),
+        _measure_get(edge, "304", f"If-None-Match: {published.etag}\r\n", b"304", rounds),
+    ]
+
+
+def _measure_get(edge: Edge, name: str, more: str, status: bytes, rounds: int) -> Step:
+    lane = fast_lane.FastLane(edge, cast(Any, None), connections_max=BATCH)
+    asked = []
+    for number in range(BATCH):
+        connection, network = lane(), Network()
+        connection.connection_made(cast(Any, network))
+        head = _COUNTS_HEAD.format(more=more, address=f"11.22.33.{number}")
+        asked.append((connection, head.encode()))
+
+    def answer_all() -> None:
+        for connection, head in asked:
+            connection.data_received(head)
+        lane._serve_all()
+
+    answer_all()
+    took = min(timeit.repeat(answer_all, number=1, repeat=rounds)) / BATCH * 1e6
+    written = network.written[0]
+    if written[9:12] != status:
+        raise AssertionError(f"counts were answered {written[:12]!r}")
+    size = len(written) - written.index(HEAD_END) - len(HEAD_END)
+    return Step(f"counts of {CANDIDATES}, {name}, {size:,} bytes", took)
 
 
 def _tokens(bodies: tuple[bytes, ...]) -> list[str]:

@@ -22,13 +22,15 @@ from voting.edge.bodies import (
 from voting.edge.origins import allowed_origin, is_allowed
 from voting.edge.parts import EDGE, Edge
 from voting.edge.sender import Sender, sender_of
+from voting.identity import Refused
 from voting.store_line import StoreDown
 
 Wanted = TypeVar("Wanted", bound=pydantic.BaseModel)
 
 
 async def post_device(request: web.Request) -> web.Response:
-    """POST /v1/devices: a token for a device that has none."""
+    """POST /v1/devices: a token for a device that has none, or for a person whom a portal vouches
+    for."""
     body = await _read(request)
     if not isinstance(body, bytes):
         return body
@@ -46,7 +48,13 @@ def new_device(edge: Edge, body: bytes, sender: Sender) -> Answer:
     now = time.time()
     place = edge.client_address.place(sender)
     agent_class = edge.client_address.client(sender).user_agent_class
-    issued = edge.issuing.issue(campaign, place, agent_class, now, slow=wanted.slow)
+    if wanted.identity is None:
+        issued = edge.issuing.issue(campaign, place, agent_class, now, slow=wanted.slow)
+    else:
+        vouched = edge.vouching.device(campaign, wanted.identity, place, agent_class, now)
+        if isinstance(vouched, Refused):
+            return refusal("bad-identity", detail=vouched.detail, origin=sender.origin)
+        issued = vouched
     if issued is None:
         return overloaded(sender.origin)
     view = edge.views.make(now, issued.device.device_id)

@@ -40,6 +40,7 @@ from voting.edge import protocol
 from voting.edge.answers import Answer, refusal
 from voting.edge.bodies import USUAL_JSON_TYPES
 from voting.edge.client_facts import Client
+from voting.edge.compressed import accepts_gzip
 from voting.edge.counts import counts_answer
 from voting.edge.devices import new_device, proven_device
 from voting.edge.heads import HEAD_END, ChunkedBody, Head, read_head
@@ -90,6 +91,8 @@ class _Known(msgspec.Struct, frozen=True, gc=False):
     body_bytes: int
     chunked: bool
     if_none_match: str | None
+    gzip: bool
+    """Whether its client takes gzip; of counts alone, no other answer of the lane is compressed."""
 
 
 class _OnItsWay(msgspec.Struct, gc=False):
@@ -222,10 +225,13 @@ class FastLane:
         )
         route = _route(head)
         place = client = None
+        gzip = False
         if route == _LIKE:
             addresses = self.edge.client_address
             place = addresses.place(sender)
             client = addresses.client(sender)
+        elif route.startswith("/"):
+            gzip = accepts_gzip(head.accept_encoding)
         known = _Known(
             sender,
             place,
@@ -234,6 +240,7 @@ class FastLane:
             head.body_bytes or 0,
             head.body_bytes is None,
             head.if_none_match,
+            gzip,
         )
         if len(packed) > _HEAD_BYTES_KNOWN_MAX:
             return known
@@ -452,7 +459,7 @@ class LaneConnection(asyncio.Protocol):
             campaign = edge.catalog.campaigns.get(known.route[1:])
             if campaign is None:
                 return False
-            answer = counts_answer(edge, campaign, known.if_none_match)
+            answer = counts_answer(edge, campaign, known.if_none_match, gzip=known.gzip)
             if answer is None:
                 return False
         edge.metrics.in_lane += 1

@@ -21,7 +21,7 @@ _FACTS = frozenset(
     {
         *(b"content-length", b"content-type", b"content-encoding", b"origin", b"host"),
         *(b"x-forwarded-for", b"if-none-match", b"connection", b"transfer-encoding", b"expect"),
-        *(b"user-agent", b"accept-language", b"sec-fetch-site", b"x-ja4"),
+        *(b"user-agent", b"accept-language", b"sec-fetch-site", b"x-ja4", b"accept-encoding"),
         *(b"upgrade", b"http2-settings"),
         b"sec-websocket-key1",  # which aiohttp refuses
     }
@@ -36,7 +36,7 @@ _SINGLE = frozenset(
 _PLAIN_FACTS = frozenset(
     {
         *(b"content-length", b"content-type", b"origin", b"host", b"x-forwarded-for"),
-        *(b"if-none-match", b"connection"),
+        *(b"if-none-match", b"connection", b"accept-encoding"),
         *(b"user-agent", b"accept-language", b"sec-fetch-site", b"x-ja4"),
     }
 )
@@ -132,6 +132,7 @@ class Head(msgspec.Struct, frozen=True, gc=False):
     host: str | None = None
     forwarded_for: str | None = None
     if_none_match: str | None = None
+    accept_encoding: str | None = None
     user_agent: str | None = None
     accepts_language: bool = False
     fetch_metadata: bool = False
@@ -178,6 +179,7 @@ def read_head(head: bytes) -> Head | None:
     content_type, origin = facts.get(b"content-type"), facts.get(b"origin")
     forwarded_for = facts.get(b"x-forwarded-for")
     if_none_match = facts.get(b"if-none-match")
+    accept_encoding = facts.get(b"accept-encoding")
     user_agent, fingerprint = facts.get(b"user-agent"), facts.get(b"x-ja4")
     return Head(
         *request,
@@ -189,6 +191,7 @@ def read_head(head: bytes) -> Head | None:
         host.text,
         forwarded_for and forwarded_for.text,
         if_none_match and if_none_match.text,
+        accept_encoding and accept_encoding.text,
         user_agent and user_agent.text,
         b"accept-language" in facts,
         b"sec-fetch-site" in facts,

@@ -123,7 +123,7 @@ class _Loads(NamedTuple):
     """The busiest of the prefixes round it."""
 
 
-class _Budget:
+class Budget:
     """What this process does at most, by _AT_MOST."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
@@ -160,8 +160,8 @@ class Issuing:
         self._mint = mint
         self._workers = workers
         self._counts: dict[bytes, _Count] = {}
-        self._made = _Budget(monotonic)
-        self._checked = _Budget(monotonic)
+        self._made = Budget(monotonic)
+        self._checked = Budget(monotonic)
         self.learn(keys)
 
     def learn(self, keys: Keys) -> None:

@@ -13,11 +13,12 @@ from antifraud.signals import (
     OTHER_AGENT,
     OTHER_NETWORK,
     TLS_UNLIKE_AGENT,
+    VOUCHED,
     Signals,
 )
 from voting.ballot import Ballot, Cast, Outcome
 from voting.ballot_box import OnCast
-from voting.campaign import Campaign, Candidate
+from voting.campaign import Campaign, Candidate, Identity
 from voting.device import DeviceToken
 from voting.edge.answers import WITHDRAWN, Answer, allow, like_answer, overloaded, refusal
 from voting.edge.bodies import CLICK_RULE, decode_like, is_click, read_body
@@ -31,6 +32,7 @@ from voting.view import NoView
 
 _OVERLOADED = Cast(Outcome.OVERLOADED)
 _CHALLENGE = Cast(Outcome.CHALLENGE)
+_IDENTITY_REQUIRED = Cast(Outcome.IDENTITY_REQUIRED)
 _CLOCKS_MAY_DIFFER_US = 15 * 60 * 1_000_000
 
 
@@ -144,7 +146,11 @@ def put_tap(edge: Edge, tap: Tap, on_cast: OnCast) -> None:
     if now_us < window.opens_at_us - _CLOCKS_MAY_DIFFER_US:
         on_cast(Cast(Outcome.NOT_OPEN))
         return
-    if not tap.device.token.rung:
+    rung = tap.device.token.rung
+    if rung < VOUCHED and campaign.rules.identity is _REQUIRED:
+        on_cast(_IDENTITY_REQUIRED)
+        return
+    if not rung:
         on_cast(_CHALLENGE)  # it has not solved its first one
         return
     signals = signals_of(edge, tap, now_us // 1_000_000)
@@ -182,6 +188,7 @@ def signals_of(edge: Edge, tap: Tap, now_seconds: int) -> Signals:
     )
 
 
+_REQUIRED = Identity.REQUIRED
 _DATACENTRE = NetworkClass.DATACENTRE
 _MAY_BE_DATACENTRE = frozenset({NetworkClass.UNKNOWN, NetworkClass.DATACENTRE})
 

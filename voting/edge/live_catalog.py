@@ -15,8 +15,8 @@ import asyncpg
 import structlog
 
 from voting.ballot_box import BallotBox
-from voting.campaign import Campaign, moment_at
-from voting.catalog import Photo, catalog_version, load_campaigns, load_photo
+from voting.campaign import Campaign, Picture, Video, moment_at
+from voting.catalog import PhotoForm, catalog_version, load_campaigns, load_photo
 from voting.heartbeat import Heartbeat
 from voting.pseudonyms import Pseudonyms
 
@@ -59,12 +59,15 @@ class LiveCatalog:
         self._box = box
         self._pool: asyncpg.Pool | None = None
         self._version = -1
-        self._photos: OrderedDict[str, Photo] = OrderedDict()
+        self._photos: OrderedDict[tuple[str, PhotoForm], bytes] = OrderedDict()
         self._photos_bytes = 0
-        self._photo_ids: frozenset[str] = frozenset()
-        self._fetching: dict[str, asyncio.Task[Photo | None]] = {}
+        self._fetching: dict[tuple[str, PhotoForm], asyncio.Task[bytes | None]] = {}
         self._days: set[date] = set()
         self.campaigns: dict[str, Campaign] = {}
+        self.pictures: dict[str, Picture] = {}
+        """Of all campaigns, by id: no others are shown, however many ids somebody makes up."""
+        self.videos: dict[str, Video] = {}
+        """The same."""
         self.changed = asyncio.Event()
         """Set at each change; whoever acts on it clears it."""
         self.heartbeat: Heartbeat | None = None
@@ -113,32 +116,32 @@ class LiveCatalog:
                 away = False
             await asyncio.sleep(_FOLLOW_EVERY_SECONDS)
 
-    async def photo(self, photo_id: str) -> Photo | None:
-        """A picture out of memory or Postgres; the least recently shown are let go. Only those of
-        candidates, however many ids somebody makes up. Raises DATABASE_AWAY."""
-        if photo_id in self._photos:
-            self._photos.move_to_end(photo_id)
-            return self._photos[photo_id]
-        if photo_id not in self._photo_ids:
+    async def photo(self, photo_id: str, form: PhotoForm) -> bytes | None:
+        """A form of one of `pictures`, out of memory or Postgres; the least recently shown are let
+        go. Raises DATABASE_AWAY."""
+        key = (photo_id, form)
+        if key in self._photos:
+            self._photos.move_to_end(key)
+            return self._photos[key]
+        if photo_id not in self.pictures:
             return None
         # A crowd that comes for the same picture costs one query.
-        fetching = self._fetching.get(photo_id)
+        fetching = self._fetching.get(key)
         if fetching is None:
-            fetching = asyncio.create_task(self._fetch_photo(photo_id))
-            self._fetching[photo_id] = fetching
-            fetching.add_done_callback(lambda _: self._fetching.pop(photo_id, None))
+            fetching = self._fetching[key] = asyncio.create_task(self._fetch_photo(photo_id, form))
+            fetching.add_done_callback(lambda _: self._fetching.pop(key, None))
         return await asyncio.shield(fetching)
 
-    async def _fetch_photo(self, photo_id: str) -> Photo | None:
+    async def _fetch_photo(self, photo_id: str, form: PhotoForm) -> bytes | None:
         async with self._connection() as connection:
-            photo = await load_photo(connection, photo_id)
-        if photo is not None:
-            self._photos[photo_id] = photo
-            self._photos_bytes += len(photo.webp) + len(photo.jpeg)
+            content = await load_photo(connection, photo_id, form)
+        if content is not None:
+            self._photos[photo_id, form] = content
+            self._photos_bytes += len(content)
             while self._photos_bytes > _PHOTOS_HELD_BYTES_MAX:
                 _, old = self._photos.popitem(last=False)
-                self._photos_bytes -= len(old.webp) + len(old.jpeg)
-        return photo
+                self._photos_bytes -= len(old)
+        return content
 
     async def published_until(
         self, campaign: Campaign, until_us: int
@@ -206,12 +209,16 @@ class LiveCatalog:
                     key: held if (held := self.campaigns.get(key)) == campaign else campaign
                     for key, campaign in campaigns.items()
                 }
-                self._photo_ids = frozenset(
-                    candidate.photo
+                self.pictures = {
+                    key: one
                     for campaign in campaigns.values()
-                    for candidate in campaign.candidates
-                    if candidate.photo
-                )
+                    for key, one in campaign.pictures.items()
+                }
+                self.videos = {
+                    key: one
+                    for campaign in campaigns.values()
+                    for key, one in campaign.videos.items()
+                }
                 self._version = version
                 self.changed.set()
                 log.info("catalog-loaded", version=version, campaigns=len(campaigns))

@@ -25,6 +25,8 @@ class EdgeMetrics:
         self.by_aiohttp = 0
         """Requests that aiohttp answered."""
         self.problems: Counter[str] = Counter()
+        self.identities: Counter[tuple[str, str]] = Counter()
+        """Portals' assertions by (portal, what became of it); of none of ours the portal is ""."""
         self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
         self._batch_seconds = Histogram(
             "dianzan_batch_seconds",
@@ -82,6 +84,14 @@ class EdgeMetrics:
         for problem, count in sorted(self.problems.items()):
             problems.add_metric([problem], count)
         yield problems
+        identities = CounterMetricFamily(
+            "dianzan_identities",
+            "Assertions of portals about their users, by what became of them.",
+            labels=["portal", "result"],
+        )
+        for (portal, result), count in sorted(self.identities.items()):
+            identities.add_metric([portal, result], count)
+        yield identities
         for name, (help_text, read) in self.gauges.items():
             yield GaugeMetricFamily(name, help_text, value=read())
 

@@ -15,6 +15,7 @@ from voting.edge.known_fingerprints import KnownFingerprints
 from voting.edge.live_catalog import LiveCatalog
 from voting.edge.log_desk import LogDesk
 from voting.edge.metrics import EdgeMetrics
+from voting.edge.vouching import Vouching
 from voting.pseudonyms import Pseudonyms
 from voting.receipt import Receipts
 from voting.settings import Settings
@@ -32,6 +33,7 @@ class Edge:
     mint: Mint
     issuing: Issuing
     proof_desk: ProofDesk
+    vouching: Vouching
     views: Views
     fingerprints: KnownFingerprints
     known_devices: KnownDevices

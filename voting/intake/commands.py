@@ -56,11 +56,24 @@ def import_campaign(
     """Import a campaign, or update it: checked as a whole, then all or nothing.
 
     FOLDER holds campaign.toml (id, title, window, rules), the list candidates.xlsx or
-    candidates.csv (UTF-8 or GB18030), and photos/ with the JPEGs that the list names.
+    candidates.csv (UTF-8 or GB18030), and photos/ and videos/ with what the list names: JPEGs,
+    and MP4 or MOV of at most three minutes and 500 MB (H.264 with AAC is what all browsers play).
 
     The list's columns, in any order, below a title or not: 推荐渠道 推荐单位 姓名 工作单位
     职务职称 主要事迹, and 编号 or 序号 (a candidate's id: 编号, else "c" and 序号 in three
-    digits); 照片 where there are photos. 性别 民族 出生年月 may stand there and are not stored.
+    digits). Where there is something to show: 照片 (several between ; or 、 or line breaks; the
+    first is the card's), 详细事迹 (at most 5000 characters, line breaks kept), 视频 (one file).
+    性别 民族 出生年月 may stand there and are not stored.
+
+    How the campaign presents itself may stand in a table [page] of campaign.toml, each as text in
+    quotes: lead (one sentence), about (paragraphs, in three quotes), organiser, contact (whom to
+    ask, about personal data too), colour (as "#b8291a"), cover (a JPEG of photos/, or "cover.jpg"
+    beside campaign.toml; 1200 x 675 is shown well).
+
+    Photos are kept in the database, in two sizes; videos are copied to media/videos/ in
+    DIANZAN_DATA_DIR, which edges on other machines must see too, or `dianzan media export` brings
+    them to a store (DIANZAN_MEDIA_URL). A list that was imported before there were large photos
+    gets them when it is imported again.
 
     All problems are listed at once, with file, row and column, on stderr. One error, and nothing
     is imported; warnings are only said. Running edges serve what was imported within 2 seconds.
@@ -74,7 +87,8 @@ def import_campaign(
     # Late: `dianzan --help` need not load the libraries for pictures.
     from voting.intake.importer import CannotImport, import_folder
 
-    dsn = load_settings().postgres_dsn
+    settings = load_settings()
+    dsn = settings.postgres_dsn
     try:
         report = asyncio.run(
             import_folder(
@@ -82,6 +96,7 @@ def import_campaign(
                 dsn.get_secret_value() if dsn else None,
                 check=check,
                 accept_changes=accept_changes,
+                media=settings.media_path,
                 progress=_progress_line(wanted=not as_json and sys.stderr.isatty()),
             )
         )
@@ -117,7 +132,7 @@ def _progress_line(*, wanted: bool) -> Callable[[int, int], None]:
     def show(done: int, of: int) -> None:
         if wanted and (done % 20 == 0 or done == of):
             end = "\n" if done == of else ""
-            typer.echo(f"\rPhotos: {done} of {of}{end}", err=True, nl=False)
+            typer.echo(f"\rPhotos and videos: {done} of {of}{end}", err=True, nl=False)
 
     return show
 

@@ -3,15 +3,17 @@
 import asyncio
 import contextlib
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
 
-from voting.intake.folder import check_folder
+from voting.intake.folder import Checked, check_folder
 from voting.intake.problems import Problem, errors_in
 from voting.intake.save import known_photos, save
+from voting.intake.videos import FoundVideo
+from voting.media_files import alone, clean_up, importing, keep_video
 
 _CONNECT_SECONDS = 10
 
@@ -42,13 +44,15 @@ async def import_folder(
     *,
     check: bool = False,
     accept_changes: bool = False,
+    media: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> Report:
     """Check the folder and, unless `check`, bring it into the database.
 
     `check` works without a database (dsn None, or one that does not answer); then only the
-    folder itself is judged. `progress` hears (photos done, photos in all), in another thread.
-    Raises CannotImport.
+    folder itself is judged. `media`: where videos are kept (voting/media_files.py); None = a
+    folder with videos cannot be imported. `progress` hears (photos and videos done, those in all),
+    in another thread. Raises CannotImport.
     """
     absent = None
     async with contextlib.AsyncExitStack() as stack:
@@ -69,12 +73,52 @@ async def import_folder(
             raise CannotImport(f"no room for the pictures in {scratch}: {why.strerror}") from None
         problems = list(checked.problems)
         if connection is not None:
-            with _in_plain_words():
-                problems += await save(
-                    connection, checked, accept_changes=accept_changes, write=not check
-                )
+            async with _kept_videos(
+                connection, checked if not check and checked.ok else None, media
+            ):
+                with _in_plain_words():
+                    problems += await save(
+                        connection, checked, accept_changes=accept_changes, write=not check
+                    )
         imported = not check and errors_in(problems) == 0
         return Report(checked.candidates, tuple(problems), imported, absent)
+
+
+@contextlib.asynccontextmanager
+async def _kept_videos(
+    connection: asyncpg.Connection, checked: Checked | None, media: Path | None
+) -> AsyncIterator[None]:
+    """The folder's videos are in their place meanwhile, for the rows that are to name them; at the
+    end those that none names are gone."""
+    if checked is None or not checked.videos:
+        yield
+        return
+    if media is None:
+        raise CannotImport("there are videos, and no folder to keep them in")
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(importing(media))
+            await asyncio.to_thread(keep_videos, media, checked.videos)
+        except OSError as why:
+            raise CannotImport(f"videos cannot be kept in {media}: {why.strerror}") from None
+        yield
+    with _in_plain_words():
+        await forget_unnamed_videos(connection, media)
+
+
+def keep_videos(media: Path, videos: Iterable[FoundVideo]) -> None:
+    """Copy them to their places; OSError. Called while `importing`."""
+    for one in videos:
+        keep_video(media, one.source, one.id, one.kind)
+
+
+async def forget_unnamed_videos(connection: asyncpg.Connection, media: Path) -> None:
+    """Remove files that no row names, unless somebody imports just now."""
+    with alone(media) as nobody_else:
+        if nobody_else:
+            rows = await connection.fetch("SELECT id, kind FROM videos")
+            named = {f"{row['id']}.{row['kind']}" for row in rows}
+            await asyncio.to_thread(clean_up, media, named)
 
 
 @contextlib.asynccontextmanager

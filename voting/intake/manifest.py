@@ -1,10 +1,12 @@
 """campaign.toml -> Manifest: what the campaign is, when it is open, and by which rules."""
 
+import base64
 import ipaddress
 import re
 import tomllib
 import zoneinfo
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, time
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,17 +19,20 @@ from pydantic import (
     PlainValidator,
     ValidationError,
     ValidationInfo,
+    ValidatorFunctionWrapHandler,
     field_validator,
 )
 from pydantic_core import ErrorDetails
 
 from antifraud.limits import Rate
-from voting.campaign import Limits, Order, Rules, Visibility, VotingWindow
-from voting.intake.problems import Problem, error
-from voting.intake.text import clean, fault_of
+from voting.campaign import Identity, Limits, Order, Page, Rules, Visibility, VotingWindow
+from voting.identity import KeyFault, read_key
+from voting.intake.problems import Problem, error, warning
+from voting.intake.text import clean, fault_of, in_paragraphs, private_use
 
 FILE = "campaign.toml"
 _BYTES_MAX = 64 * 1024
+_NO_PAGE = Page()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,12 @@ class Manifest:
     origins: tuple[str, ...]
     channels: dict[str, int] | None
     """Channel -> most candidates per unit; None where the file does not say."""
+    page: Page = _NO_PAGE
+    """Its cover is not known here."""
+    cover: str | None = None
+    """Name of a file."""
+    portal_keys: Mapping[str, str] = field(default_factory=dict)
+    """Origin of a portal -> its public key, 32 bytes in base64."""
 
 
 def read_manifest(folder: Path) -> tuple[Manifest | None, list[Problem]]:
@@ -67,9 +78,18 @@ def read_manifest(folder: Path) -> tuple[Manifest | None, list[Problem]]:
     except ValueError as why:  # TOMLDecodeError, or a whole number of thousands of digits
         return None, [error(FILE, f"is no TOML: {why}", row=_line_of(str(why), text))]
     try:
-        return _File.model_validate(held).as_manifest(), []
+        manifest = _File.model_validate(held).as_manifest()
     except ValidationError as why:
         return None, [_problem(details) for details in why.errors(include_url=False)]
+    return manifest, [
+        warning(
+            FILE,
+            f"holds U+{ord(rare):04X}, which most devices cannot show",
+            column=f"page.{name}",
+        )
+        for name in ("lead", "about", "organiser", "contact")
+        if (rare := private_use(getattr(manifest.page, name)))
+    ]
 
 
 def _line_of(message: str, text: str) -> int | None:
@@ -98,7 +118,10 @@ def _problem(details: ErrorDetails) -> Problem:
     column = ".".join(str(key) for key in details["loc"] if isinstance(key, str) and key != "[key]")
     message = _WORDS.get(details["type"], details["msg"]).removeprefix("Value error, ")
     given = details["input"]
-    shown = None if details["type"] == "missing" or isinstance(given, dict) else str(given)
+    # Somebody may have pasted a private key: it goes into no list of problems.
+    is_key = column.startswith("portal.keys.") and details["loc"][-1] != "[key]"
+    silent = details["type"] == "missing" or isinstance(given, dict) or is_key
+    shown = None if silent else str(given)
     return error(FILE, message, column=column, value=shown)
 
 
@@ -146,6 +169,21 @@ def _line(value: Any) -> Any:
         if fault := fault_of(value):
             raise ValueError(fault)
     return value
+
+
+def _paragraphs(value: Any) -> Any:
+    """The same of several paragraphs; more blank lines, and none, make one break."""
+    if isinstance(value, str):
+        value = in_paragraphs(clean(value))
+        if fault := fault_of(value, paragraphs=True):
+            raise ValueError(fault)
+    return value
+
+
+def _colour(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch("#[0-9A-Fa-f]{6}", value):
+        raise ValueError('must be a colour as in "#b8291a"')
+    return value.lower()
 
 
 _ORIGIN = re.compile(r"(https?)://([^/?#@\s]*?)(?::([0-9]{1,5}))?", re.IGNORECASE)
@@ -229,8 +267,54 @@ class _Limits(_Table):
     per_network: OneRate = _LIMITS.per_network
 
 
+def _portal_key(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be a public key in quotes, as `dianzan portal key` prints it")
+    read = read_key(value)
+    if isinstance(read, KeyFault):
+        raise ValueError(read.value)
+    return base64.b64encode(read).decode()
+
+
+PortalKey = Annotated[str, PlainValidator(_portal_key)]
+
+
 class _Portal(_Table):
     origins: list[Origin] = Field([], max_length=100)
+    keys: dict[Origin, PortalKey] = Field({}, max_length=100)
+    identity: Identity = Field(_RULES.identity, strict=False)
+
+    @field_validator("keys", mode="wrap")
+    @classmethod
+    def _are_portals(
+        cls, value: Any, read: ValidatorFunctionWrapHandler, info: ValidationInfo
+    ) -> dict[str, str]:
+        keys: dict[str, str] = read(value)
+        if len(keys) < len(value):
+            raise ValueError("names a portal twice")
+        for origin in keys:
+            if origin not in info.data.get("origins", keys):
+                raise ValueError(f"names {origin}, which is none of portal.origins")
+        return keys
+
+    @field_validator("identity")
+    @classmethod
+    def _somebody_vouches(cls, value: Identity, info: ValidationInfo) -> Identity:
+        if value is Identity.REQUIRED and not info.data.get("keys", True):
+            raise ValueError("is required, and no portal has a key: nobody could like")
+        return value
+
+
+_Line = Annotated[str, BeforeValidator(_line)]
+
+
+class _Page(_Table):
+    lead: _Line = Field("", max_length=120)
+    about: Annotated[str, BeforeValidator(_paragraphs)] = Field("", max_length=5_000)
+    organiser: _Line = Field("", max_length=100)
+    contact: _Line = Field("", max_length=200)
+    colour: Annotated[str, PlainValidator(_colour)] = ""
+    cover: _Line | None = Field(None, min_length=1, max_length=200)
 
 
 def _distinct(value: Any) -> Any:
@@ -249,6 +333,7 @@ class _File(_Table):
     rules: _Rules = _Rules()
     limits: _Limits = _Limits()
     portal: _Portal = _Portal()
+    page: _Page = _Page()
     channels: _Channels = Field(None, min_length=1, max_length=100)
 
     def as_manifest(self) -> Manifest:
@@ -258,8 +343,11 @@ class _File(_Table):
             campaign.id,
             campaign.title,
             VotingWindow(campaign.opens_at, campaign.closes_at, zone),
-            Rules(**dict(self.rules)),
+            Rules(**dict(self.rules), identity=self.portal.identity),
             Limits(**dict(self.limits)),
             tuple(dict.fromkeys(self.portal.origins)),
             self.channels,
+            Page(**self.page.model_dump(exclude={"cover"})),
+            self.page.cover,
+            self.portal.keys,
         )

@@ -1,10 +1,12 @@
-"""photos/ -> card-size pictures.
+"""photos/ -> pictures in two sizes.
 
-A picture goes onto the card as at most 480 x 600, upright, in sRGB, with nothing of the source's
-metadata (where and with what it was taken), as WebP and as progressive JPEG.
+A picture goes onto the card as at most 480 x 600, and onto the candidate's page as at most
+1200 x 1500, never scaled up: upright, in sRGB, with nothing of the source's metadata (where and
+with what it was taken), as WebP and as progressive JPEG.
 
 The source is never trusted: it must be a whole JPEG by its bytes, its size in pixels is known from
-the header before anything is decoded, and it is decoded at a fraction of its size.
+the header before anything is decoded, and it is decoded once, at a fraction of its size; the card
+is made from the large picture.
 """
 
 import hashlib
@@ -22,9 +24,11 @@ from pathlib import Path
 from PIL import Image, ImageCms, JpegImagePlugin, WebPImagePlugin  # noqa: F401
 
 CARD_SIZE = (480, 600)
+LARGE_SIZE = (1200, 1500)
 RECIPE = "card 480x600 webp 80 jpeg 82, first"
 """Part of every photo's id: a change of how cards are made changes the ids, and every address of
-a picture with them."""
+a picture with them. The large size came later and is not in it: who has no large picture yet gets
+one under the id that is there."""
 
 BYTES_MAX = 50_000_000
 BYTES_WISHED = 2_000_000
@@ -39,13 +43,18 @@ _SRGB = ImageCms.createProfile("sRGB")
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One card-size picture, its two forms in files of the scratch folder."""
+    """One picture in both sizes, its four forms in files of the scratch folder. A source of no
+    more than card size has the same in both."""
 
     id: str
     width: int
     height: int
     webp: Path
     jpeg: Path
+    large_width: int
+    large_height: int
+    large_webp: Path
+    large_jpeg: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +70,8 @@ class Examined:
     """Fewer bytes than the office asks for."""
 
 
-class PhotoFolder:
-    """The names in photos/, as a list may write them: composed or not, .jpg or .JPG."""
+class NamedFiles:
+    """The names in photos/ or videos/, as a list may write them: composed or not, .jpg or .JPG."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -187,7 +196,8 @@ def _scans_of(source: bytes) -> int | None:
 
 
 def _decode(source: bytes) -> Image.Image | None:
-    """At most card size, upright and in sRGB; None where the header says that it is too large."""
+    """At most of large size, upright and in sRGB; None where the header says that it has too many
+    pixels."""
     try:
         image: Image.Image = Image.open(io.BytesIO(source), formats=["JPEG"])
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -195,7 +205,7 @@ def _decode(source: bytes) -> Image.Image | None:
     if image.width * image.height > PIXELS_MAX:
         return None
     turn = _TURNS.get(_orientation(image))
-    width, height = CARD_SIZE
+    width, height = LARGE_SIZE
     # Has the decoder itself shrink it to no less than 1.2 times of what is wanted, by halves.
     image.thumbnail(
         (height, width) if turn in _LYING else (width, height),
@@ -210,11 +220,26 @@ def _make_card(upright: Image.Image, photo_id: str, scratch: Path) -> Card:
     # Only pixels are taken over; whatever the source carried beside them stays behind.
     plain = Image.new("RGB", upright.size)
     plain.paste(upright)
-    webp, jpeg = scratch / f"{photo_id}.webp", scratch / f"{photo_id}.jpg"
-    # Method 2 of 6 takes half the time of the usual 4, for files 0 to 3 % larger.
-    plain.save(webp, "WEBP", quality=80, method=2)
-    plain.save(jpeg, "JPEG", quality=82, progressive=True, optimize=True)
-    return Card(photo_id, plain.width, plain.height, webp, jpeg)
+    small = plain.copy()
+    small.thumbnail(CARD_SIZE, Image.Resampling.LANCZOS)
+    stem = str(scratch / photo_id)
+    return Card(
+        photo_id,
+        *small.size,
+        # Method 2 of 6 takes half the time of the usual 4, for files 0 to 3 % larger.
+        *_write_forms(small, stem, webp_method=2, jpeg_quality=82),
+        *plain.size,
+        *_write_forms(plain, f"{stem}-large", webp_method=1, jpeg_quality=80),
+    )
+
+
+def _write_forms(
+    image: Image.Image, stem: str, *, webp_method: int, jpeg_quality: int
+) -> tuple[Path, Path]:
+    webp, jpeg = Path(f"{stem}.webp"), Path(f"{stem}.jpg")
+    image.save(webp, "WEBP", quality=80, method=webp_method)
+    image.save(jpeg, "JPEG", quality=jpeg_quality, progressive=True, optimize=True)
+    return webp, jpeg
 
 
 _ORIENTATION_TAG = 0x0112

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from voting.intake.problems import Problem, error, warning
-from voting.intake.sheet import BIRTH, ID, PHOTO, PLACE, Row, Sheet
-from voting.intake.text import fault_of, on_one_line, private_use
+from voting.intake.sheet import BIRTH, ID, PHOTO, PLACE, STORY, VIDEO, Row, Sheet
+from voting.intake.text import fault_of, in_paragraphs, on_one_line, private_use
 
 CANDIDATES_MAX = 65_535
 """Numbers of candidates that a campaign has: the journal stores 16 bits."""
@@ -20,6 +20,9 @@ class Field(NamedTuple):
     name: str
     column: str
     most_characters: int
+    lines: bool = False
+    """Whether its line breaks are kept."""
+    needed: bool = True
 
 
 FIELDS = (
@@ -29,6 +32,7 @@ FIELDS = (
     Field("channel", "推荐渠道", 20),
     Field("title", "职务职称", 100),
     Field("summary", "主要事迹", 1_000),
+    Field("story", STORY, 5_000, lines=True, needed=False),
 )
 
 _UNIT = FIELDS[2].column
@@ -38,7 +42,7 @@ _SUMMARY = FIELDS[5].column
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A candidate as the list has it: without a number, the photo still a file's name."""
+    """A candidate as the list has it: without a number, photos and video still files' names."""
 
     row: int
     id: str
@@ -50,6 +54,9 @@ class Listed:
     title: str
     summary: str
     photo: str | None
+    """The cell: names of files, the card's first."""
+    story: str = ""
+    video: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +82,13 @@ def read_roster(sheet: Sheet, channels: dict[str, int] | None) -> tuple[Roster, 
     first_row_of: dict[str, int] = {}
     for row in sheet.rows:
         fields = {field.name: checks.text(row, field) for field in FIELDS}
-        photo = row.cells.get(PHOTO) or None
+        photo, video = (row.cells.get(column) or None for column in (PHOTO, VIDEO))
         candidate_id = id_of(row) if id_column in sheet.columns else ""
         first_row = first_row_of.setdefault(candidate_id, row.number)
         if candidate_id and first_row != row.number:
             checks.error(row, id_column, f"{candidate_id} is in row {first_row} already")
             candidate_id = ""
-        candidates.append(Listed(row.number, candidate_id, photo=photo, **fields))
+        candidates.append(Listed(row.number, candidate_id, photo=photo, video=video, **fields))
     if len(candidates) > CANDIDATES_MAX:
         checks.problems.append(error(sheet.file, f"has more than {CANDIDATES_MAX} candidates"))
     checks.same_person_twice()
@@ -114,13 +121,15 @@ class _Checks:
         if field.column not in self.sheet.columns:
             return ""  # said of the header, once
         text = row.cells[field.column]
-        if field.column == _SUMMARY:
+        if field.lines:
+            text = in_paragraphs(text)
+        elif field.column == _SUMMARY:
             text = on_one_line(text)  # a paragraph is no mistake there
-        if not text:
+        if not text and field.needed:
             self.error(row, field.column, "is empty")
         elif len(text) > field.most_characters:
             self.error(row, field.column, f"has more than {field.most_characters} characters")
-        if fault := fault_of(text):
+        if fault := fault_of(text, paragraphs=field.lines):
             self.error(row, field.column, fault)
         elif rare := private_use(text):
             self.warning(

@@ -13,7 +13,7 @@ make one by one (voting/changes.py).
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import count
 from typing import Any
@@ -21,12 +21,21 @@ from zoneinfo import ZoneInfo
 
 import asyncpg
 
-from voting.campaign import VotingWindow
-from voting.catalog import limits_from_json, limits_to_json, rules_from_json, rules_to_json
+from voting.campaign import Page, VotingWindow
+from voting.catalog import (
+    limits_from_json,
+    limits_to_json,
+    page_from_json,
+    page_to_json,
+    rules_from_json,
+    rules_to_json,
+)
 from voting.changes import (
     CANDIDATE_FIELDS,
+    PAGE_FIELDS,
     Kind,
     Recorded,
+    identity_facts,
     limit_facts,
     lock_changes,
     moved,
@@ -35,12 +44,14 @@ from voting.changes import (
     visibility_facts,
     window_facts,
 )
+from voting.identity import key_shown
 from voting.intake.folder import Checked
 from voting.intake.manifest import FILE as MANIFEST
 from voting.intake.manifest import Manifest
 from voting.intake.photos import Card
 from voting.intake.problems import Problem, error, errors_in, warning
 from voting.intake.roster import CANDIDATES_MAX, Listed, Roster
+from voting.intake.videos import FoundVideo
 
 _ACCEPT = "import with --accept-changes if that is meant"
 
@@ -70,8 +81,9 @@ _THE_COMMAND = Author()
 
 
 async def known_photos(connection: asyncpg.Connection) -> frozenset[str]:
-    """Ids of the pictures that need not be made again."""
-    return frozenset(row["id"] for row in await connection.fetch("SELECT id FROM photos"))
+    """Ids of the pictures that need not be made again: those in both sizes."""
+    rows = await connection.fetch("SELECT id FROM photos WHERE large_width IS NOT NULL")
+    return frozenset(row["id"] for row in rows)
 
 
 async def save(
@@ -96,8 +108,10 @@ async def save(
         compared = await _compare(connection, checked, manifest, roster, accept_changes)
         if not write or not checked.ok or errors_in(compared.problems):
             return compared.problems
-        campaign_number = await _write_campaign(connection, manifest)
+        # Pictures first: what names them comes behind them.
         await write_photos(connection, checked.cards)
+        await write_videos(connection, checked.videos)
+        campaign_number = await _write_campaign(connection, manifest, checked.cover)
         await _write_candidates(connection, campaign_number, checked, roster, compared.numbers)
         await connection.execute(
             "UPDATE candidates SET withdrawn_at = now()"
@@ -156,7 +170,8 @@ async def _compare(
 ) -> Compared:
     campaign = await connection.fetchrow(
         "SELECT number, title, time_zone, opens_at, closes_at, rules::text, limits::text, origins,"
-        " channels::text, is_test, opens_at <= clock_timestamp() AS has_opened,"
+        " channels::text, page::text, portal_keys::text, is_test,"
+        " opens_at <= clock_timestamp() AS has_opened,"
         " (SELECT coalesce(max(number), 0) FROM campaign_changes AS h"
         "  WHERE h.campaign = c.number) AS version"
         " FROM campaigns AS c WHERE id = $1 FOR UPDATE",
@@ -185,7 +200,7 @@ async def _compare(
         )
         + problems
     )
-    changes = campaign_changes(campaign, manifest)
+    changes = campaign_changes(campaign, manifest, checked.cover)
     changes += candidate_changes(held, checked, roster, numbers)
     is_test, version = campaign["is_test"], campaign["version"]
     return Compared(campaign["number"], has_opened, is_test, version, problems, changes, numbers)
@@ -257,7 +272,9 @@ def _asking(message: str, accepted: bool) -> str:
     return message if accepted else f"{message}; {_ACCEPT}"
 
 
-def campaign_changes(campaign: Mapping[str, Any], manifest: Manifest) -> list[Recorded]:
+def campaign_changes(
+    campaign: Mapping[str, Any], manifest: Manifest, cover: str | None
+) -> list[Recorded]:
     """What the manifest changes of a campaign, as its row has it."""
     zone = ZoneInfo(campaign["time_zone"])
     before = VotingWindow(
@@ -269,11 +286,13 @@ def campaign_changes(campaign: Mapping[str, Any], manifest: Manifest) -> list[Re
         "title": campaign["title"],
         "origins": list(campaign["origins"]),
         "channels": json.loads(campaign["channels"]),
+        **page_facts(page_from_json(campaign["page"])),
     }
     becomes = {
         "title": manifest.title,
         "origins": list(manifest.origins),
         "channels": manifest.channels or {},
+        **page_facts(replace(manifest.page, cover=cover)),
     }
     found: list[tuple[Kind, dict[str, Any], dict[str, Any]]] = [
         (Kind.IMPORTED, facts, becomes),
@@ -281,9 +300,39 @@ def campaign_changes(campaign: Mapping[str, Any], manifest: Manifest) -> list[Re
         (Kind.QUOTA, quota_facts(rules[0]), quota_facts(rules[1])),
         (Kind.VISIBILITY, visibility_facts(rules[0]), visibility_facts(rules[1])),
         (Kind.LIMITS, limit_facts(limits[0]), limit_facts(limits[1])),
+        (Kind.IDENTITY, identity_facts(rules[0]), identity_facts(rules[1])),
+        (Kind.PORTAL_KEYS, *_keys_moved(json.loads(campaign["portal_keys"]), manifest)),
     ]
     changes = [Recorded(kind, *moved(was, becomes)) for kind, was, becomes in found]
     return [change for change in changes if change.became]
+
+
+def _keys_moved(
+    was: Mapping[str, str], manifest: Manifest
+) -> tuple[dict[str, str | None], dict[str, str | None]]:
+    """By portal the fingerprint of its key; None = it has none."""
+    both = {*was, *manifest.portal_keys}
+    shown = (
+        {origin: key_shown(keys[origin]) if origin in keys else None for origin in sorted(both)}
+        for keys in (was, manifest.portal_keys)
+    )
+    return next(shown), next(shown)
+
+
+def page_facts(page: Page) -> dict[str, Any]:
+    return {name: getattr(page, name) for name in PAGE_FIELDS}
+
+
+def candidate_facts(listed: Listed, checked: Checked) -> dict[str, Any]:
+    """CANDIDATE_FIELDS as they are stored."""
+    media = {
+        "photo": checked.photo_ids.get(listed.id),
+        "more_photos": list(checked.more_photo_ids.get(listed.id, ())),
+        "video": checked.video_ids.get(listed.id),
+    }
+    return {
+        name: media[name] if name in media else getattr(listed, name) for name in CANDIDATE_FIELDS
+    }
 
 
 def candidate_changes(
@@ -293,8 +342,7 @@ def candidate_changes(
     known = {candidate.id: candidate for candidate in held}
     changes = []
     for listed in roster.candidates:
-        facts = {name: getattr(listed, name) for name in CANDIDATE_FIELDS if name != "photo"}
-        facts["photo"] = checked.photo_ids.get(listed.id)
+        facts = candidate_facts(listed, checked)
         before, number = known.get(listed.id), numbers[listed.id]
         if before is None:
             became = {"id": listed.id, **facts}
@@ -339,20 +387,23 @@ async def _held_candidates(connection: asyncpg.Connection, campaign: int) -> lis
     ]
 
 
-async def _write_campaign(connection: asyncpg.Connection, manifest: Manifest) -> int:
+async def _write_campaign(
+    connection: asyncpg.Connection, manifest: Manifest, cover: str | None
+) -> int:
     """The campaign's number. Whether it is paused is not the list's to say and stays."""
     number: int = await connection.fetchval(
         """
         INSERT INTO campaigns (number, id, title, time_zone, opens_at, closes_at, rules, limits,
-                               origins, channels)
+                               origins, channels, page, portal_keys)
         VALUES (coalesce((SELECT number FROM campaigns WHERE id = $1),
                          (SELECT coalesce(max(number), 0) + 1 FROM campaigns)),
-                $1, $2, $3, $4, $5, $6, $7, $8, $9)
+                $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
         ON CONFLICT (id) DO UPDATE SET
             title = excluded.title, time_zone = excluded.time_zone,
             opens_at = excluded.opens_at, closes_at = excluded.closes_at,
             rules = excluded.rules, limits = excluded.limits,
-            origins = excluded.origins, channels = excluded.channels, imported_at = now()
+            origins = excluded.origins, channels = excluded.channels, page = excluded.page,
+            portal_keys = excluded.portal_keys, imported_at = now()
         RETURNING number
         """,
         manifest.id,
@@ -364,6 +415,8 @@ async def _write_campaign(connection: asyncpg.Connection, manifest: Manifest) ->
         limits_to_json(manifest.limits),
         list(manifest.origins),
         _channels_to_json(manifest.channels),
+        page_to_json(replace(manifest.page, cover=cover)),
+        json.dumps(dict(manifest.portal_keys)),
     )
     return number
 
@@ -373,15 +426,34 @@ def _channels_to_json(channels: Mapping[str, int] | None) -> str:
 
 
 async def write_photos(connection: asyncpg.Connection, cards: Iterable[Card]) -> None:
-    """Pictures by their ids; those that are there stay."""
+    """Pictures by their ids; those that are there stay, and get a large size where they have
+    none."""
     await connection.executemany(
-        "INSERT INTO photos (id, width, height, webp, jpeg) VALUES ($1, $2, $3, $4, $5)"
-        " ON CONFLICT (id) DO NOTHING",
+        "INSERT INTO photos (id, width, height, webp, jpeg,"
+        " large_width, large_height, large_webp, large_jpeg)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (id) DO UPDATE SET"
+        " large_width = excluded.large_width, large_height = excluded.large_height,"
+        " large_webp = excluded.large_webp, large_jpeg = excluded.large_jpeg"
+        " WHERE photos.large_width IS NULL",
         # Read one by one as they are sent: all of them need not fit into memory.
         (
-            (card.id, card.width, card.height, card.webp.read_bytes(), card.jpeg.read_bytes())
+            (
+                *(card.id, card.width, card.height),
+                *(card.webp.read_bytes(), card.jpeg.read_bytes()),
+                *(card.large_width, card.large_height),
+                *(card.large_webp.read_bytes(), card.large_jpeg.read_bytes()),
+            )
             for card in cards
         ),
+    )
+
+
+async def write_videos(connection: asyncpg.Connection, videos: Iterable[FoundVideo]) -> None:
+    """What is known of videos whose files are in their place already (voting/media_files.py)."""
+    await connection.executemany(
+        "INSERT INTO videos (id, kind, bytes, seconds, width, height)"
+        " VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (id) DO NOTHING",
+        [(one.id, one.kind, one.size_bytes, one.seconds, one.width, one.height) for one in videos],
     )
 
 
@@ -395,12 +467,13 @@ async def _write_candidates(
     await connection.executemany(
         """
         INSERT INTO candidates (campaign, number, id, place, name, organisation, unit, channel,
-                                title, summary, photo)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+                                title, summary, photo, story, more_photos, video)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
         ON CONFLICT (campaign, number) DO UPDATE SET
             place = excluded.place, name = excluded.name, organisation = excluded.organisation,
             unit = excluded.unit, channel = excluded.channel, title = excluded.title,
-            summary = excluded.summary, photo = excluded.photo, withdrawn_at = NULL
+            summary = excluded.summary, photo = excluded.photo, story = excluded.story,
+            more_photos = excluded.more_photos, video = excluded.video, withdrawn_at = NULL
         """,
         [
             (
@@ -408,13 +481,7 @@ async def _write_candidates(
                 numbers[candidate.id],
                 candidate.id,
                 place,
-                candidate.name,
-                candidate.organisation,
-                candidate.unit,
-                candidate.channel,
-                candidate.title,
-                candidate.summary,
-                checked.photo_ids.get(candidate.id),
+                *candidate_facts(candidate, checked).values(),
             )
             for place, candidate in enumerate(roster.candidates, 1)
         ],

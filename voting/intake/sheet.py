@@ -26,10 +26,13 @@ ID = "编号"
 PLACE = "序号"
 BIRTH = "出生年月"
 PHOTO = "照片"
+STORY = "详细事迹"
+VIDEO = "视频"
 REQUIRED = ("推荐渠道", "推荐单位", "姓名", "工作单位", "职务职称", "主要事迹")
 NOT_NEEDED = ("性别", "民族", BIRTH)
 """Known and never stored; the month of birth only tells two people of one name apart."""
-KNOWN = frozenset({ID, PLACE, PHOTO, *REQUIRED, *NOT_NEEDED})
+OPTIONAL = (PHOTO, STORY, VIDEO)
+KNOWN = frozenset({ID, PLACE, *OPTIONAL, *REQUIRED, *NOT_NEEDED})
 
 HEADER_AMONG_ROWS = 10
 _NAMES_THAT_MAKE_A_HEADER = 3

@@ -3,11 +3,12 @@
 import re
 import unicodedata
 
-LENGTH_MAX = 4_096
+LENGTH_MAX = 6_000
 """Longer text is cut here before anything else looks at it: every field is shorter, and NFC takes
 quadratic time over a long run of combining marks."""
 
 _BREAKS = re.compile(r"[ \u3000]*[\t\n\v\f\r\u0085\u2028\u2029]+[ \u3000]*")
+_PARAGRAPHS = re.compile(r"[\n\v\f\r\u0085\u2028\u2029]+")
 _INVISIBLE = re.compile(
     "[\u061c\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff"  # no width, or turn the line
     "\ufff9-\ufffb\ufffe\uffff\ufffd]"
@@ -24,14 +25,23 @@ def on_one_line(text: str) -> str:
     return _BREAKS.sub(" ", text)
 
 
+def in_paragraphs(text: str) -> str:
+    """Paragraphs between single line breaks, each trimmed; empty lines are left out."""
+    lines = (on_one_line(line).strip() for line in _PARAGRAPHS.split(text))
+    return "\n".join(line for line in lines if line)
+
+
 def squeeze(text: str) -> str:
     """Without any white space: "姓  名" and "推荐\\n渠道" are 姓名 and 推荐渠道."""
     return "".join(clean(text).split())
 
 
-def fault_of(text: str) -> str | None:
-    """What must not be in a text, in words; None where it is sound."""
+def fault_of(text: str, *, paragraphs: bool = False) -> str | None:
+    """What must not be in a text, in words; None where it is sound. With `paragraphs` line breaks
+    (as `in_paragraphs` makes them) may be in it."""
     for character in text:
+        if paragraphs and character == "\n":
+            continue
         category = unicodedata.category(character)
         if category in ("Cc", "Cs", "Zl", "Zp"):
             return f"holds a control character (U+{ord(character):04X})"

@@ -17,7 +17,7 @@ MEMORY_BYTES = 2 << 30
 CPU_SECONDS = 60
 TEXT_MAX = 50_000_000
 """Characters in all; a shared string in ten thousand cells is small in the file and large here."""
-CELL_MAX = 4_096
+CELL_MAX = 6_000
 SHEETS_MAX = 20
 
 Cell = int | float | str | bool | time | date | datetime | timedelta

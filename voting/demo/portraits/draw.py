@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from voting.demo.portraits import figure, things
+from voting.demo.portraits import cover, figure, things
 from voting.demo.portraits.brush import Sheet
 from voting.demo.portraits.figure import Face, Robe
 
@@ -67,6 +67,26 @@ def picture(portrait: Portrait) -> str:
     sheet.within(drawn, 'filter="url(#hand)"')
     _seal(sheet, portrait)
     sheet.add(f'<rect width="{WIDE}" height="{HIGH}" filter="url(#grain)" opacity=".33"/>')
+    return _DOCUMENT.format(wide=WIDE, high=HIGH, content=sheet)
+
+
+WITH_THINGS = ("zhang-heng", "li-shizhen", "bi-sheng", "huang-daopo")
+"""Whose things are a picture of their own."""
+
+
+def still(portrait: Portrait) -> str:
+    """The SVG of a sitter's things, without the sitter."""
+    sheet = Sheet()
+    sheet.box(0, 0, WIDE, HIGH, portrait.paper)
+    sheet.add(f'<rect width="{WIDE}" height="{HIGH}" fill="url(#light)"/>')
+    _frame(sheet)
+    drawn = Sheet()
+    drawn.dot(*things.MOON, portrait.moon)
+    portrait.behind(drawn)
+    _table(drawn, portrait.wood)
+    portrait.before(drawn)
+    sheet.within(drawn, 'filter="url(#hand)"')
+    _seal(sheet, portrait)
     return _DOCUMENT.format(wide=WIDE, high=HIGH, content=sheet)
 
 
@@ -380,15 +400,15 @@ PORTRAITS: dict[str, Portrait] = {
 }
 
 
-def render(svg: Path, jpeg: Path, chromium: str) -> None:
-    """One SVG as a JPEG of 960 x 1200, drawn by headless Chromium."""
+def render(svg: Path, jpeg: Path, chromium: str, wide: int = WIDE, high: int = HIGH) -> None:
+    """One SVG as a JPEG of its own size, drawn by headless Chromium."""
     from PIL import Image  # the only need of it here; drawing itself wants nothing installed
 
     with tempfile.TemporaryDirectory() as folder:
         shot = Path(folder) / "shot.png"
         page = Path(folder) / "page.html"
         page.write_text(
-            f'<style>*{{margin:0}}</style><img src="{svg.absolute().as_uri()}" width={WIDE}>'
+            f'<style>*{{margin:0}}</style><img src="{svg.absolute().as_uri()}" width={wide}>'
         )
         subprocess.run(  # noqa: S603 - our own files, a fixed program
             [
@@ -399,7 +419,7 @@ def render(svg: Path, jpeg: Path, chromium: str) -> None:
                 "--hide-scrollbars",
                 "--force-device-scale-factor=1",
                 f"--user-data-dir={folder}/profile",
-                f"--window-size={WIDE},{HIGH + 200}",
+                f"--window-size={wide},{high + 200}",
                 f"--screenshot={shot}",
                 page.as_uri(),
             ],
@@ -408,22 +428,36 @@ def render(svg: Path, jpeg: Path, chromium: str) -> None:
             timeout=60,
         )
         with Image.open(shot) as image:
-            image.convert("RGB").crop((0, 0, WIDE, HIGH)).save(
+            image.convert("RGB").crop((0, 0, wide, high)).save(
                 jpeg, quality=82, progressive=True, optimize=True
             )
 
 
 def main() -> None:
     folder = Path(__file__).parent
+    chromium = shutil.which("chromium") or shutil.which("google-chrome") or "chromium"
     names = [name for name in sys.argv[1:] if not name.startswith("-")] or list(PORTRAITS)
     for name in names:
         svg = folder / f"{name}.svg"
         svg.write_text(picture(PORTRAITS[name]))
         print(svg.name, svg.stat().st_size)
         if "--render" in sys.argv:
-            chromium = shutil.which("chromium") or shutil.which("google-chrome") or "chromium"
             jpeg = folder.parent / "photos" / f"{name}.jpg"
             render(svg, jpeg, chromium)
+            print(jpeg.name, jpeg.stat().st_size)
+    if "--render" in sys.argv:
+        _render_others(folder.parent / "photos", chromium)
+
+
+def _render_others(photos: Path, chromium: str) -> None:
+    """The pictures that are drawn out of what the portraits have, and kept as JPEGs alone."""
+    drawings = {"cover": (cover.cover(), cover.WIDE, cover.HIGH)}
+    drawings |= {f"{name}-things": (still(PORTRAITS[name]), WIDE, HIGH) for name in WITH_THINGS}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, (content, wide, high) in drawings.items():
+            svg, jpeg = Path(folder) / f"{name}.svg", photos / f"{name}.jpg"
+            svg.write_text(content)
+            render(svg, jpeg, chromium, wide, high)
             print(jpeg.name, jpeg.stat().st_size)
 
 

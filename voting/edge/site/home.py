@@ -1,0 +1,81 @@
+"""GET /: the demo portal, an invented news site that embeds the demo campaign in every way there
+is; where there is no demo, the campaigns that are open."""
+
+import random
+import secrets
+from typing import Any, NamedTuple
+
+from aiohttp import web
+
+from voting.campaign import Campaign, Candidate, Order, Phase
+from voting.edge.answers import problem
+from voting.edge.encoded import shown
+from voting.edge.media import ShownPicture, media_origin, picture
+from voting.edge.parts import EDGE, Edge
+from voting.edge.site.embed import public_campaigns
+from voting.edge.site.render import SHORT, page, policy, root_of
+
+DEMO_CAMPAIGN = "demo"
+
+
+class Shown(NamedTuple):
+    """A candidate as the portal shows one before, or without, the script."""
+
+    candidate: Candidate
+    picture: ShownPicture | None
+
+
+async def get_home(request: web.Request) -> web.Response:
+    edge = request.app[EDGE]
+    campaign = edge.catalog.campaigns.get(DEMO_CAMPAIGN) if edge.settings.demo else None
+    candidates = [] if campaign is None else shown(campaign)
+    if campaign is not None and candidates:
+        return _demo_portal(request, edge, campaign, candidates)
+    if not edge.catalog.read:
+        return problem("store-down")
+    return page(
+        request,
+        "campaigns.html",
+        policy=policy(),
+        cache=SHORT,
+        groups=_by_phase(edge),
+    )
+
+
+def _demo_portal(
+    request: web.Request, edge: Edge, campaign: Campaign, candidates: list[Candidate]
+) -> web.Response:
+    if campaign.rules.order is Order.RANDOM:
+        random.shuffle(candidates)  # nobody is always first
+    root, media_url = root_of(request), edge.settings.media_url
+    said = policy(scripts=True, forms="'self'", media=media_origin(edge.settings))
+    return page(
+        request,
+        "demo_portal.html",
+        policy=f"{said}; frame-src 'self'",
+        campaign=campaign,
+        people=[Shown(each, picture(campaign, each.photo, root, media_url)) for each in candidates],
+        # Each way is shown with somebody else.
+        ways=_ways(candidates),
+        click=secrets.token_urlsafe(16),
+    )
+
+
+def _ways(candidates: list[Candidate]) -> dict[str, Candidate]:
+    ways = ("button", "frame", "form", "image")
+    return {way: candidates[n % len(candidates)] for n, way in enumerate(ways)}
+
+
+def _by_phase(edge: Edge) -> list[tuple[str, list[Campaign]]]:
+    """Heading and campaigns; the first group is there even where it is empty, and says so."""
+    now_us = edge.ballot_box.store_now_us()
+    groups: dict[str, list[Any]] = {"正在进行": [], "即将开始": [], "已经结束": []}
+    headings = {
+        Phase.OPEN: "正在进行",
+        Phase.PAUSED: "正在进行",
+        Phase.NOT_OPEN: "即将开始",
+        Phase.CLOSED: "已经结束",
+    }
+    for campaign in public_campaigns(edge):
+        groups[headings[campaign.phase_at(now_us)]].append(campaign)
+    return list(groups.items())
