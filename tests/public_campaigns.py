@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from tests.campaigns import add_campaign
 
-CARD, LARGE, COVER_CARD, COVER = (480, 600), (960, 1200), (800, 450), (1600, 900)
+CARD, LARGE, COVER_CARD, COVER = (480, 600), (1200, 1500), (800, 450), (1600, 900)
 _SURNAMES = "林周吴郑冯陈褚卫蒋沈韩杨朱秦许何吕施张孔曹严华金魏陶姜"
 _GIVEN = "安白川丹恩帆谷海吉可兰明宁平青然书桃文溪雅子远知泽哲言"
 _CHANNELS = ("省级推荐", "学会推荐", "企业推荐", "高校推荐")
@@ -53,11 +53,14 @@ def _photo(seed, card, large):
             (width * 0.31, height * 0.15, width * 0.69, height * 0.6), 180, 360, (15, 90, 50)
         )
     image = image.convert("RGB").filter(ImageFilter.GaussianBlur(4))
-    grain = np.random.default_rng(seed).normal(0, 11, (height, width, 1))
+    sizes = (_grained(image.resize(card), seed, 9), _grained(image, seed, 4.8))
+    return tuple(_bytes(one, kind) for one in sizes for kind in ("WEBP", "JPEG"))
+
+
+def _grained(image, seed, strength):
+    grain = np.random.default_rng(seed).normal(0, strength, (image.height, image.width, 1))
     pixels = np.clip(np.asarray(image, dtype=np.float32) + grain, 0, 255).astype(np.uint8)
-    image = Image.fromarray(pixels)
-    small = image.resize(card)
-    return tuple(_bytes(one, kind) for one in (small, image) for kind in ("WEBP", "JPEG"))
+    return Image.fromarray(pixels)
 
 
 def _bytes(image, kind):

@@ -140,6 +140,12 @@ async def portals_of(campaign: str) -> AsyncIterator[Portals]:
         await runner.cleanup()
 
 
+async def press(button: Locator) -> None:
+    """By the keyboard: where a page was scrolled past a frame of another site, Chromium may still
+    take a click on the page for one into the frame."""
+    await button.press("Enter")
+
+
 class Seen:
     """One card or button as a visitor meets it, wherever it stands."""
 

@@ -29,7 +29,7 @@ from tests.browser.chromium import (
     profile_of,
     watched,
 )
-from tests.browser.portals import Portals, Seen, Sent, card_of, portals_of
+from tests.browser.portals import Portals, Seen, Sent, card_of, portals_of, press
 from tests.campaign_folders import HEADER, csv_bytes, grid, jpeg, people, write_folder
 from tests.conftest import wait_until_async
 from voting.changes import Kind
@@ -236,10 +236,10 @@ async def test_every_route_takes_exactly_one_like_and_it_is_in_postgres(service,
         async with watched(browser, 390, 844, java_script_enabled=script) as seen:
             await seen.page.goto(page)
             frame = seen.page.frame_locator("iframe")
-            await frame.get_by_role("button", name="点赞").click()
+            await press(frame.get_by_role("button", name="点赞"))
             await expect(frame.get_by_role("status")).to_contain_text("点赞成功")
             await expect(frame.locator(".count")).to_have_text("1")
-            await seen.page.get_by_role("button", name="为这位点赞").click()
+            await press(seen.page.get_by_role("button", name="为这位点赞"))
             await expect(seen.page.get_by_role("status")).to_contain_text("点赞成功")
             await expect(seen.page.locator(".like.liked .count")).to_have_text("1")
             assert seen.complaints == []
@@ -390,7 +390,7 @@ async def test_likes_count_where_the_browser_denies_storage(
         await card.is_ready()
         await card.button.click()
         await card.is_liked(1)
-        await frame.get_by_role("button", name="点赞").click()
+        await press(frame.get_by_role("button", name="点赞"))
         await expect(frame.get_by_role("status")).to_contain_text("点赞成功")
         await visitor.reload()
         if keeps:
@@ -518,11 +518,9 @@ async def test_portal_with_every_route_fits_and_axe_finds_nothing(
         for button in await seen.page.locator("like-card button, like-button button").all():
             assert (await button.bounding_box())["height"] >= 44
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        await seen.page.screenshot(
-            path=SCREENSHOTS / f"walk-portal-{width}-{scheme}-{lang}.png",
-            full_page=True,
-            clip={"x": 0, "y": 0, "width": width, "height": 2_400},
-        )
+        # Not full_page: Chromium paints no frame that is out of the window.
+        await seen.page.set_viewport_size({"width": width, "height": 2_400})
+        await seen.page.screenshot(path=SCREENSHOTS / f"walk-portal-{width}-{scheme}-{lang}.png")
         assert seen.complaints == []
         assert await faults(seen.page) == []  # axe itself asks for styles that the policy refuses
 
@@ -628,8 +626,13 @@ async def test_pause_and_close_show_on_open_cards_without_a_reload(service, port
             async def is_state():
                 return (await service.counts("stage"))["state"] == state
 
+            async def is_told():
+                """By the page's next question but one, if the last went out before."""
+                await seen.page.clock.run_for(5_100)
+                return await chinese.button.locator(".label").text_content() == in_chinese
+
             await wait_until_async(is_state, 15, f"the edge's {state}")
-            await seen.page.clock.run_for(6_000)
+            await wait_until_async(is_told, 15, f"a card that says {in_chinese}")
             is_open = state == "open"
             for card, label in (
                 (chinese, in_chinese),
@@ -674,11 +677,9 @@ class Harmed(Watched):
             assert await frame.locator(marked).count() == 0, what
         assert self.complaints == [], what
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        await self.page.screenshot(
-            path=SCREENSHOTS / f"walk-hostile-{what}-390.png",
-            full_page=True,
-            clip={"x": 0, "y": 0, "width": 390, "height": 2_400},
-        )
+        await self.page.set_viewport_size({"width": 390, "height": 2_400})
+        await self.page.screenshot(path=SCREENSHOTS / f"walk-hostile-{what}-390.png")
+        await self.page.set_viewport_size({"width": 390, "height": 844})
 
 
 @pytest.fixture
@@ -718,6 +719,8 @@ async def test_hostile_names_are_text_in_frames_and_where_a_form_leads(service, 
         await expect(frame.get_by_role("heading", level=1)).to_have_text(texts["姓名"])
         wide = await frame.locator("html").evaluate("(html) => html.scrollWidth")
         assert wide <= 320, texts["姓名"]
+        below = "(button) => button.getBoundingClientRect().bottom - innerHeight"
+        assert await frame.get_by_role("button").evaluate(below) <= 0, texts["姓名"]
     await harmed.by("frames")
     await page.goto(portals.write("/hostile-form", portals.form("c041"), portals.image("c041")))
     await expect(page.locator("p img")).to_have_js_property("complete", True)

@@ -13,7 +13,7 @@ from tests.browser.test_widget_pages import thousands
 pytestmark = [needs_chromium, pytest.mark.slow]
 
 SLOWED = 4
-ROUNDS = 5
+ROUNDS_MAX = 15
 FIRST_CARD_MS = 200
 
 _READY = """
@@ -25,19 +25,19 @@ _READY = """
   const look = () => {
     const root = first.shadowRoot;
     if (root && root.querySelector('article:not([hidden]) [aria-disabled=false]')) done();
-    else requestAnimationFrame(look);
+    else setTimeout(look, 16);
   };
   look();
 })
 """
 
 
-async def busy_ms(browser, server):
-    """(the least main-thread time of some rounds from the script's tag to the first card that takes
-    a tap, its longest task)."""
+async def busy_ms(browser, server, enough=0.0):
+    """Main-thread time from the script's tag to the first card that takes a tap: the least of some
+    rounds, for neighbours on this machine can only make it more; `enough` ends them."""
     found = []
     async with serving(server) as url:
-        for _ in range(ROUNDS):
+        while len(found) < ROUNDS_MAX and min(found, default=enough + 1) > enough:
             async with watched(browser, width=390, height=844) as seen:
                 await seen.page.route("**/*", _without_the_script)
                 await seen.page.goto(url)
@@ -72,7 +72,8 @@ async def _task_ms(session):
 async def test_first_card_takes_a_tap_after_little_main_thread_time_on_a_slow_phone(cards):
     server = StandIn() if cards == "twelve" else StandIn(thousands())
     async with chromium() as browser:
-        spent = await busy_ms(browser, server)
+        # Thousands of candidates are a list of a megabyte to read: that is not the first card's.
+        most = FIRST_CARD_MS if cards == "twelve" else 4 * FIRST_CARD_MS
+        spent = await busy_ms(browser, server, 0.75 * most)
     print(f"\n{cards} cards, processor slowed {SLOWED} times: {spent:.0f} ms of the main thread")
-    # Thousands of candidates are a list of a megabyte to read: that is not the first card's.
-    assert spent < (FIRST_CARD_MS if cards == "twelve" else 4 * FIRST_CARD_MS)
+    assert spent < most

@@ -11,6 +11,7 @@ from tests.campaigns import add_campaign
 from tests.conftest import wait_until_async
 from voting.ballot import Cast, Outcome
 from voting.edge import cards
+from voting.edge.board import Board
 from voting.edge.card_words import SAID
 from voting.store_line import StoreDown
 
@@ -74,7 +75,7 @@ async def test_what_is_left_of_a_devices_likes_is_said_and_when_nothing_is(edge)
     for n, left in ((1, "今日还可点赞 2 次"), (2, "今日还可点赞 1 次"), (3, None)):
         path = f"/embed/v1/card/spring/c00{n}"
         _, leads_to, cookie = await press(edge, path, cookie)
-        assert leads_to == f"./c00{n}?said=counted"
+        assert leads_to.startswith(f"./c00{n}?said=counted&receipt=")
         page = await shown(edge, path, Cookie=cookie)
         assert "今日已点赞" in page
         assert (left in page) if left else ("今日还可" not in page)
@@ -91,7 +92,8 @@ async def test_what_a_portal_chose_is_kept_over_a_press(edge):
     assert '<html lang="en" data-theme="dark"' in page
     assert "static/colour/ffdd00.css" in page
     status, leads_to, cookie = await press(edge, f"{CARD}?{chosen}")
-    assert (status, leads_to) == (303, f"./c001?said=counted&{chosen}")
+    assert status == 303
+    assert re.fullmatch(rf"\./c001\?said=counted&receipt=[\w-]{{22}}&{chosen}", leads_to)
     page = await shown(edge, CARD + leads_to.removeprefix("./c001"), Cookie=cookie)
     assert "Your like is counted. Thank you!" in page
     assert '<html lang="en" data-theme="dark"' in page
@@ -128,12 +130,43 @@ async def test_hostile_query_is_as_good_as_none(edge, query):
     page = await shown(edge, f"{CARD}?{query}")
     assert still(page) == still(await shown(edge))
     _, leads_to, _ = await press(edge, f"{CARD}?{query}")
-    assert leads_to == "./c001?said=counted"
+    assert re.fullmatch(r"\./c001\?said=counted&receipt=[\w-]{22}", leads_to)
+
+
+async def test_a_counted_press_is_in_the_count_beside_it_at_once(edge, monkeypatch):
+    """The board is up to a second old; here it stands still."""
+
+    async def never(_):
+        return None
+
+    await edge.wait_for_counts("spring", {"c001": 0})
+    monkeypatch.setattr(Board, "refresh", never)
+    _, leads_to, cookie = await press(edge)
+    path = CARD + leads_to.removeprefix("./c001")
+    assert '<span class="count">1</span>' in await shown(edge, path, Cookie=cookie)
+    # It is no number that anybody may write into an address.
+    for forged in ("A" * 22, "好" * 22, "x"):
+        page = await shown(edge, f"{CARD}?said=counted&receipt={forged}")
+        assert '<span class="count">0</span>' in page
+
+
+async def test_a_press_that_is_sent_again_without_its_cookie_is_the_same_devices(edge):
+    """Its answer was lost, and with it the device."""
+    click = {"click": "one-click-of-a-form"}
+    _, counted, _ = await press(edge, **click)
+    assert (await press(edge, **click))[1] == counted, "the same vote, by its receipt"
+    other = {"User-Agent": "Mozilla/5.0 (Windows NT 10.0) Firefox/140.0", "Origin": edge.url}
+    async with edge.http.post(
+        edge.url + CARD, data=click, headers=other, allow_redirects=False
+    ) as answer:
+        assert answer.headers["Location"] != counted, "another program is another device"
+    assert (await press(edge, click="another-click-of-it"))[1] != counted
+    assert (await edge.parts.ballot_box.snapshot("spring")).sums == {b"1": 3}
 
 
 async def test_every_press_of_a_form_without_a_click_is_a_click_of_its_own(edge):
     _, leads_to, cookie = await press(edge)
-    assert leads_to.endswith("said=counted")
+    assert "said=counted" in leads_to
     assert (await press(edge, cookie=cookie))[1].endswith("said=repeated")
     assert (await press(edge, cookie=cookie, click="short"))[0] == 400
     assert (await edge.parts.ballot_box.snapshot("spring")).sums == {b"1": 1}

@@ -1,11 +1,14 @@
 """The card as a page of its own: in a portal's frame, or where a form without JavaScript leads.
 
 The card's device lives in the only cookie of the edge, partitioned by the embedding site, and is
-set by nothing but the form's post. A browser that keeps no cookie gets a new device with each post,
-and can wait nowhere for a ticket's time: so a new device also goes through the page's address and
-its form, beside the ticket, as long as that is needed. It is believed there only together with a
-ticket of its own, which ends with its 15 minutes and its network: nobody can make others vote with
-a device by a link. A device that came in a cookie is in no address.
+set by nothing but the form's post. A browser that keeps no cookie gets a new device with each
+click, and can wait nowhere for a ticket's time: so a new device also goes through the page's
+address and its form, beside the ticket, as long as that is needed. It is believed there only
+together with a ticket of its own, which ends with its 15 minutes and its network: nobody can make
+others vote with a device by a link. A device that came in a cookie is in no address.
+
+Counts are up to a second old. So a counted press takes its receipt along to the page that says so,
+which counts it where the count does not yet.
 
 Every address in it is relative, and so is the way back: it works under any path that a proxy mounts
 the edge at. The cookie's path is the edge's own; such a proxy has to rewrite it (nginx:
@@ -26,7 +29,7 @@ from aiohttp import hdrs, web
 
 from antifraud.challenge import Finding
 from antifraud.signals import VOUCHED
-from voting.ballot import Outcome
+from voting.ballot import Outcome, Position
 from voting.campaign import Campaign, Candidate, Identity, Phase, Rules
 from voting.device import VALID_SECONDS, DeviceToken
 from voting.edge.answers import headers, problem, public_headers, word_of
@@ -92,7 +95,14 @@ async def get_card(request: web.Request) -> web.Response:
         ticket=ticket,
         device="" if held == kept else held,
         waiting=waiting if phase is Phase.OPEN else None,
+        own=_vote_of(edge, campaign, query.get("receipt", "")),
     )
+
+
+def _vote_of(edge: Edge, campaign: Campaign, receipt: str) -> Position | None:
+    """The vote of which the address says that it was just counted."""
+    opened = edge.receipts.open(receipt)
+    return opened[1] if opened is not None and opened[0] == campaign.number else None
 
 
 def _state(
@@ -125,6 +135,7 @@ def _page(
     ticket: str = "",
     device: str = "",
     waiting: int | None = None,
+    own: Position | None = None,
 ) -> web.Response:
     edge, choices = request.app[EDGE], choices_of(request.query)
     text = render(
@@ -140,7 +151,7 @@ def _page(
         kept=urlencode(choices.kept),
         # Nobody's frame: then it has a ground of its own, and links that stay in it.
         alone=request.headers.get("Sec-Fetch-Dest") == "document",
-        likes=None if candidate.withdrawn else edge.board.likes(campaign, candidate.number, None),
+        likes=None if candidate.withdrawn else edge.board.likes(campaign, candidate.number, own),
         click=secrets.token_urlsafe(16),
         view=edge.views.make(time.time()),
         state=state,
@@ -195,7 +206,9 @@ async def post_card(request: web.Request) -> web.Response:
     held = _device_of(edge, campaign, place, kept, fields, now)
     device = edge.known_devices.find(held, campaign, now)
     if device is None:
-        held = edge.issuing.issue_to_form(campaign, place, client.user_agent_class, now)
+        held = edge.issuing.issue_to_form(
+            campaign, place, client.user_agent_class, now, fields.get("click", "")
+        )
         device = edge.known_devices.find(held, campaign, now)
         assert device is not None
     cookieless = held != kept
@@ -215,7 +228,8 @@ async def post_card(request: web.Request) -> web.Response:
         ticket = edge.issuing.ticket_for(device.token, place, now)
         return _back(request, campaign, candidate, held, "challenge", ticket, in_address=cookieless)
     word = "counted" if cast.outcome is Outcome.HELD else word_of(cast.outcome)
-    return _back(request, campaign, candidate, held, word)
+    receipt = cast.receipt if word == "counted" else None
+    return _back(request, campaign, candidate, held, word, receipt=receipt)
 
 
 def _back(
@@ -226,11 +240,14 @@ def _back(
     word: str,
     ticket: str = "",
     *,
+    receipt: str | None = None,
     in_address: bool = False,
 ) -> web.Response:
     """Back to the card, which says this word, with the device in its cookie; `in_address`: in the
-    page's address too."""
+    page's address too. `receipt`: of the vote that was counted."""
     said = {"said": word} | ({"ticket": ticket} if ticket else {})
+    if receipt:
+        said["receipt"] = receipt
     if in_address:
         said["device"] = held
     made = headers("text/plain")

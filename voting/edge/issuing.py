@@ -38,6 +38,7 @@ counts, does not forget.
 """
 
 import asyncio
+import hashlib
 import math
 import time
 from collections.abc import Callable
@@ -190,11 +191,32 @@ class Issuing:
                 return None
         return Issued(self._mint.sign(device, now), device.rung, challenge, device)
 
-    def issue_to_form(self, campaign: Campaign, place: Place, agent_class: int, now: float) -> str:
+    def issue_to_form(
+        self, campaign: Campaign, place: Place, agent_class: int, now: float, click: str = ""
+    ) -> str:
         """The token of a new device that can do no work: where it needs a challenge, it gets a
-        ticket when it votes."""
+        ticket when it votes.
+
+        With the form's `click` it is the same device each time that click comes from this network
+        by this kind of program: a press that is sent again because its answer, and with it the
+        cookie, was lost counts once. A portal that writes one fixed click into its page makes one
+        device of all who press there, but of no more than one network and kind of program at once.
+        """
         device, _ = self._new(campaign, place, agent_class, now)
+        if click:
+            device_id = self._device_of_click(campaign, place, agent_class, click)
+            device = msgspec.structs.replace(device, device_id=device_id)
         return self._mint.sign(device, now)
+
+    def _device_of_click(
+        self, campaign: Campaign, place: Place, agent_class: int, click: str
+    ) -> bytes:
+        made = hashlib.blake2b(key=self._keys.identity, digest_size=11, person=b"dz-form-click")
+        parts = (campaign.id.encode(), place.prefixes.wide, b"%d" % agent_class, click.encode())
+        for raw in parts:
+            # With its length before it: no two of these can be read as two others.
+            made.update(len(raw).to_bytes(4, "big") + raw)
+        return bytes(1) + made.digest()  # shard 0, as all have for now
 
     def _new(
         self, campaign: Campaign, place: Place, agent_class: int, now: float, shard: int = 0

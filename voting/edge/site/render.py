@@ -46,7 +46,7 @@ templates.globals |= {
     "asset": asset,
     "banner_colour": banner_colour,
     "theme_digest": theme_digest,
-    "widget": getattr(widget, "NEWEST", "v1"),
+    "widget": widget.NEWEST,
 }
 
 
