@@ -16,18 +16,23 @@ ifneq ($(shell cat $(VENV)/.made-at 2>/dev/null),$(CURDIR))
 $(shell rm -f $(VENV)/.made-at $(VENV)/.run-installed $(VENV)/.test-installed)
 endif
 
-.PHONY: run test test-all check bench rehearse widget node-tools lock clean
+.PHONY: run test test-all figures check bench rehearse widget node-tools lock clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.run-installed
 	@exec $(BIN)/dianzan up
 
 test: $(VENV)/.test-installed
-	@exec $(BIN)/python -m pytest -m "not slow" -n 3 --dist loadfile
+	@exec $(BIN)/python -m pytest -m "not slow and not figures" -n 3 --dist loadfile
 
 # ... and what takes longer.
 test-all: test
-	@exec $(BIN)/python -m pytest -m slow
+	@exec $(BIN)/python -m pytest -m "slow and not figures"
+
+# What pages and widget cost a slow phone, held against their targets: times say little beside other
+# work, so CI does not ask for them.
+figures: $(VENV)/.test-installed node-tools
+	@exec $(BIN)/python -m pytest -m figures -s
 
 # The gates of the house; CI runs them all.
 check: $(VENV)/.test-installed

@@ -14,7 +14,7 @@ from antifraud.networks import NetworkClass
 from antifraud.screen import Decision, conclude
 from antifraud.signals import LEVEL_BITS, LOW_END, PROVEN, VOUCHED
 from voting.ballot import REFUSALS, Outcome
-from voting.campaign import Campaign, CampaignDay
+from voting.campaign import Campaign, CampaignDay, Identity
 
 GRACE_US = 15 * 60 * 1_000_000
 DAY_SECONDS = 86_400
@@ -149,6 +149,8 @@ class Model:
             return Answer(Outcome.NOT_OPEN, remaining=self._remaining(tap, today))
         if self.campaign.paused_because is not None:
             return Answer(Outcome.PAUSED, remaining=self._remaining(tap, today))
+        if rules.identity is Identity.REQUIRED and tap.level & LEVEL_BITS != VOUCHED:
+            return Answer(Outcome.IDENTITY_REQUIRED, remaining=self._remaining(tap, today))
 
         mine = [given for given in today if given.candidate == tap.candidate]
         if len(mine) >= rules.likes_per_candidate_per_day:

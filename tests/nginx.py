@@ -7,6 +7,7 @@ import pwd
 import re
 import shutil
 import socket
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,12 +57,28 @@ class RunningNginx:
         """Put a page of the portal's own beside what is mounted."""
         (self.folder / "portal" / name).write_text(text)
 
+    def age(self, seconds):
+        """Let all that its cache holds be that much older: nginx looks at the file's head each
+        time, where until when it is fresh stands behind the version of the format."""
+        for file in (self.folder / "cache").iterdir():
+            if "." in file.name:
+                continue  # it is just being written
+            with file.open("r+b") as kept:
+                version, fresh_until = _CACHED.unpack(kept.read(_CACHED.size))
+                assert version == 5, "nginx writes another format"
+                kept.seek(0)
+                kept.write(_CACHED.pack(version, fresh_until - seconds))
 
-def configuration(folder, include, edge_port, port):
+
+_CACHED = struct.Struct("@Nq")
+"""The first fields of a file of the cache."""
+
+
+def configuration(folder, include, edge_ports, port):
     """The text of a whole nginx.conf: the test's frame, the lines of the README, the file."""
     beside = re.findall(r"^```nginx\n(.*?)^```", (FOLDER / "README.md").read_text(), re.M | re.S)[0]
     for line, ours in (
-        ("127.0.0.1:8080", f"127.0.0.1:{edge_port}"),
+        ("server 127.0.0.1:8080;", " ".join(f"server 127.0.0.1:{each};" for each in edge_ports)),
         ("/var/cache/nginx/dianzan", f"{folder}/cache"),
     ):
         assert beside.count(line) == 1
@@ -76,13 +93,13 @@ def configuration(folder, include, edge_port, port):
 
 
 @contextlib.asynccontextmanager
-async def running_nginx(folder, edge_port, include="first-party.conf"):
-    """nginx before the edge at this port; `nginx -t` must find nothing to say."""
+async def running_nginx(folder, edge_port, include="first-party.conf", *other_ports):
+    """nginx before the edge at this port, or edges; `nginx -t` must find nothing to say."""
     assert NGINX is not None
     (folder / "portal").mkdir(parents=True)
     port = free_port()
     written = folder / "nginx.conf"
-    written.write_text(configuration(folder, include, edge_port, port))
+    written.write_text(configuration(folder, include, (edge_port, *other_ports), port))
     options = ("-p", folder, "-c", written, "-e", "stderr")
     tested = await asyncio.create_subprocess_exec(
         NGINX, "-t", *options, stderr=asyncio.subprocess.PIPE

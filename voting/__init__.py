@@ -19,7 +19,9 @@ and beside it:
     changes.py       what changes of a campaign after its import, and how it is written down
     intake/          a folder of staff's files -> a checked campaign in Postgres
     media_files.py   videos in the data folder; media_export.py: all media for an object store
+    visibility.py    which moment's counts the public may see
     device.py        DeviceToken: mint, verify, promote
+    identity.py      what a portal signs about its user -> a device (identity.md is for portals)
     view.py          a signed stamp of when a card was shown
     keys.py          the installation's keys, and their rotation
     pseudonyms.py    keyed hashes that stand for devices and networks

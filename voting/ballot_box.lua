@@ -19,8 +19,8 @@
 --                argument, for each one costs the server an object, a copy and a string more
 -- Answer: status u8, now u64 (microseconds); then, if status is CAST, per ballot ANSWER.
 --
--- Order of judgement: the same click again, the window, repeat, quotas, limits, verdict (which is
--- antifraud.screen.conclude). What does not become a vote changes nothing but the sum of refusals,
+-- Order of judgement: the same click again, the window, whether somebody has to vouch for the device,
+-- repeat, quotas, limits, verdict (which is antifraud.screen.conclude). What does not become a vote changes nothing but the sum of refusals,
 -- so a repeat, a retry or a challenge costs a device and its network nothing.
 --
 -- A crash: the function runs whole or not at all, and its writes reach the AOF as one transaction.
@@ -61,10 +61,10 @@ local MARK_MAX = 10000
 
 -- layout, shard, epoch floor, campaign, day, [starts, ends) of the day, opens, closes, paused, likes
 -- per candidate and day, candidates per day, likes per campaign, interval and window of a device's
--- limit, three bands, weights of the limit and of new devices, challenges; then of each class of
--- network from 0 on: interval and window of its limit, of FAR times its limit, of its rate of new
+-- limit, three bands, weights of the limit and of new devices, challenges, what whom nobody vouches
+-- for is told (IDENTITY_REQUIRED, 0 = they may vote too); then of each class of network from 0 on: interval and window of its limit, of FAR times its limit, of its rate of new
 -- devices and of its wide network's (0 = none).
-local PLAN, CLASS_RATES, CLASSES = '>BBHHI4I8I8I8I8BHHI4I8I8hhhhhB', 'I8I8I8I8I8I8I8I8', 6
+local PLAN, CLASS_RATES, CLASSES = '>BBHHI4I8I8I8I8BHHI4I8I8hhhhhBB', 'I8I8I8I8I8I8I8I8', 6
 local HEADER = '>BBHHI4I8I8HH'
 local ANSWERED = '>BI8'
 local ANSWER = 'BHI4HI8'
@@ -93,7 +93,7 @@ local function formats(n)
 end
 
 local function read_plan(text)
-  local rates, at = {}, 22  -- behind the first 21 numbers
+  local rates, at = {}, 23  -- behind the first 22 numbers
   local all = { unpack_struct(PLAN .. rep(CLASS_RATES, CLASSES), text) }
   for class = 0, CLASSES - 1 do
     rates[class] = { unpack(all, at, at + 7) }
@@ -156,10 +156,21 @@ local function doubted(level, challenges)
   return level % (2 * LOW_END) >= LOW_END and HELD or COUNTED
 end
 
+-- Why nobody may vote now; false where they may. (A function of its own, as the next one: Lua lets
+-- `cast` see no more than 60 names from outside.)
+local function state_at(now, opens, closes, paused)
+  return (now >= closes and CLOSED) or (now < opens and NOT_OPEN) or (paused == 1 and PAUSED)
+end
+
+-- Whether nobody vouches for the person behind a device of this level.
+local function is_stranger(level)
+  return level % LEVELS < VOUCHED
+end
+
 -- Whether a device that has no record of the day counts against its network's rate of new ones: its
 -- token is young, and nobody vouches for its person.
 local function counts_as_new(age, level)
-  return age < DAY_SECONDS and level % LEVELS < VOUCHED
+  return age < DAY_SECONDS and is_stranger(level)
 end
 
 -- How many fields a hash of `watch`'s has; none where that is no hash at all.
@@ -200,13 +211,13 @@ local function cast(keys, args)
   if args[1] ~= plan_text then plan_text, plan = args[1], read_plan(args[1]) end
   local layout, shard, epoch_floor, campaign, day, day_starts, day_ends, opens, closes, paused,
     per_candidate, per_day, per_life, device_interval, device_window, challenge_at, hold_at,
-    refuse_at, network_weight, new_weight, challenges = unpack(plan[1], 1, 21)
+    refuse_at, network_weight, new_weight, challenges, for_strangers = unpack(plan[1], 1, 22)
   local class_rates = plan[2]
 
   local time = call('TIME')
   local now = time[1] * 1000000 + time[2]
   if now < day_starts or now >= day_ends then return pack(ANSWERED, WRONG_DAY, now) end
-  local state = (now >= closes and CLOSED) or (now < opens and NOT_OPEN) or (paused == 1 and PAUSED)
+  local state = state_at(now, opens, closes, paused)
 
   local ballots = args[3]
   local n = #ballots / VOTE
@@ -355,6 +366,8 @@ local function cast(keys, args)
       outcome = (sub(source, place, place + 1) == candidate) and AGAIN or CLICK_REUSED
     elseif state then
       outcome = state
+    elseif for_strangers > 0 and is_stranger(facts[at + 8]) then
+      outcome = for_strangers
     else
       local mine, last = 0, nil
       if known then mine, last = likes_for(record, candidate) end

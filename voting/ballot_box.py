@@ -27,7 +27,7 @@ from antifraud.screen import BANDS, Verdict
 from antifraud.signals import Signals
 from voting import journal
 from voting.ballot import Ballot, Cast, Outcome, Position
-from voting.campaign import Campaign, CampaignDay
+from voting.campaign import Campaign, CampaignDay, Identity
 from voting.function_library import read_library
 from voting.pseudonyms import Pseudonyms
 from voting.receipt import Receipts
@@ -38,7 +38,7 @@ log = structlog.get_logger()
 BATCH_MAX = 256
 """Ballots in one call. The store serves nobody else meanwhile: about 1.5 ms at this size."""
 
-_PLAN = struct.Struct(">BBHHIQQQQBHHIQQhhhhhB")
+_PLAN = struct.Struct(">BBHHIQQQQBHHIQQhhhhhBB")
 _CLASS_RATES = struct.Struct(">8Q")
 _ANSWERED = struct.Struct(">BQ")
 _ANSWER = struct.Struct(">BHIHQ")
@@ -351,6 +351,7 @@ def _pack_plan(
         *BANDS,
         *STORE_WEIGHTS,
         challenges,
+        Outcome.IDENTITY_REQUIRED if rules.identity is Identity.REQUIRED else 0,
     )
     return head + b"".join(
         _CLASS_RATES.pack(

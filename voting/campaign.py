@@ -222,18 +222,21 @@ class Campaign:
     """Since the opening, oldest first."""
     page: Page = Page()
     pictures: Mapping[str, Picture] = field(default_factory=dict)
-    """Of the candidates and the cover, by id."""
+    """Of the candidates and the cover, by id; of who has withdrawn the card's alone."""
     videos: Mapping[str, Video] = field(default_factory=dict)
-    """By id."""
+    """Of the candidates who have not withdrawn, by id."""
     portal_keys: Mapping[str, bytes] = field(default_factory=dict)
     """Origin of a portal that is not switched off -> the Ed25519 public key, 32 bytes, that its
     assertions of identity are checked with."""
     notices: tuple[PublicNotice, ...] = ()
     """As they were put up, the newest, which stands, last."""
     by_id: dict[str, Candidate] = field(init=False, repr=False, compare=False)
+    standing: tuple[Candidate, ...] = field(init=False, repr=False, compare=False)
+    """Those who have not withdrawn, in listed order."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "by_id", {c.id: c for c in self.candidates})
+        object.__setattr__(self, "standing", tuple(c for c in self.candidates if not c.withdrawn))
 
     def phase_at(self, now_us: int) -> Phase:
         """As the store decides too: outside its window a campaign is not paused."""

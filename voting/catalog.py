@@ -121,8 +121,11 @@ def _campaign(
     videos: Mapping[str, Video],
 ) -> Campaign:
     page = page_from_json(row["page"])
-    shown = {photo for c in candidates for photo in (c.photo, *c.more_photos)} | {page.cover}
-    played = {candidate.video for candidate in candidates}
+    # Of who has withdrawn only the card says who it was: the rest is no longer served either.
+    here = [candidate for candidate in candidates if not candidate.withdrawn]
+    shown = {page.cover, *(candidate.photo for candidate in candidates)}
+    shown.update(photo for candidate in here for photo in candidate.more_photos)
+    played = {candidate.video for candidate in here}
     return Campaign(
         number=row["number"],
         id=row["id"],

@@ -14,10 +14,11 @@ BLAKE2b over all that stands before it.
     rung 0   handed out; cannot vote
     rung 1   a challenge was solved for it (flag PROVEN), or none was asked for
     rung 2   a day old at least
-    rung 3   one identity: a portal vouches for its user (voting/identity.py)
+    rung 3   one identity: a portal vouches for its user (voting/identity.py); for a day
 
 `Mint.promote` signs a device anew on another rung: id and time of issue stay, so it is the same
-device, and what it liked stays liked. The old token stays good for what it was.
+device, and what it liked stays liked. The old token stays good for what it was, and the new one no
+longer than it.
 
 Promise: nobody without a key makes a token that verifies, or moves one to another campaign or
 level. Known weakness: a token is a bearer's; who copies it is that device. It says nothing about
@@ -33,7 +34,7 @@ import time
 import msgspec
 
 from antifraud import base64url
-from antifraud.signals import LEVEL_BITS, LOW_END, PROVEN
+from antifraud.signals import LEVEL_BITS, LOW_END, PROVEN, VOUCHED
 from voting.campaign import Campaign
 from voting.keys import Keys
 
@@ -44,7 +45,9 @@ _MAC_SIZE = 16
 _CLOCK_SKEW_SECONDS = 300
 VALID_SECONDS = 180 * 86_400
 """A browser that comes back after half a year is another device: longer than any campaign."""
-
+VOUCHED_VALID_SECONDS = 86_400
+"""Of a token on rung 3, which a portal's page gets anew each time it is opened: so long may a page
+lie open, and so long at most does a portal's word outlive its being switched off."""
 
 CONFIRMED_AFTER_SECONDS = 86_400
 """A token that is older is on rung 2, if it was on 1."""
@@ -53,6 +56,16 @@ LEVELS = frozenset(
     (0, *(rung | flags for rung in (1, 2, 3) for flags in (0, PROVEN, PROVEN | LOW_END)))
 )
 """Every level byte that there is: nothing is proven on rung 0, and the slow route proves too."""
+
+
+def following_device_id(key: bytes, person: bytes, *parts: bytes, shard: int = 0) -> bytes:
+    """The id of a device that follows from these parts, the same each time; nobody without the key
+    can tell which. `person`: what it is made for, at most 16 bytes."""
+    made = hashlib.blake2b(key=key, digest_size=11, person=person)
+    for part in parts:
+        # With its length before it: no parts can be read as others.
+        made.update(len(part).to_bytes(4, "big") + part)
+    return bytes((shard,)) + made.digest()
 
 
 class DeviceToken(msgspec.Struct, frozen=True, gc=False):
@@ -80,6 +93,11 @@ class DeviceToken(msgspec.Struct, frozen=True, gc=False):
     @property
     def proven(self) -> bool:
         return bool(self.level & PROVEN)
+
+    @property
+    def valid_until(self) -> int:
+        """Epoch seconds; from then on it is none."""
+        return self.issued_at + (VOUCHED_VALID_SECONDS if self.rung == VOUCHED else VALID_SECONDS)
 
     def level_at(self, now: float) -> int:
         """The level byte that it has by now: a day old is confirmed."""
@@ -157,9 +175,20 @@ class Mint:
         """The token's content, or None: misshapen, forged, by a retired key, expired, or issued in
         the future by more than a clock's error."""
         read = self._read(token)
-        if read is None or not -_CLOCK_SKEW_SECONDS <= now - read.issued_at < VALID_SECONDS:
+        if read is None or not read.issued_at - _CLOCK_SKEW_SECONDS <= now < read.valid_until:
             return None
         return read
+
+    def has_ended(self, token: str, campaign: Campaign, now: float) -> bool:
+        """Whether a portal vouched with this token for somebody, and its day is over: they are to
+        come from their portal anew, rather than be taken for a stranger."""
+        read = self._read(token)
+        return (
+            read is not None
+            and read.campaign == campaign.number
+            and read.rung == VOUCHED
+            and now >= read.valid_until
+        )
 
     def _read(self, token: str) -> DeviceToken | None:
         if len(token) != TOKEN_LENGTH:

@@ -39,6 +39,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from voting.campaign import Campaign
+from voting.device import following_device_id
 from voting.keys import Keys
 
 ASSERTION_CHARACTERS_MAX = 3_900
@@ -156,12 +157,10 @@ NOT_SIGNED = Refused(
 def device_of(assertion: Assertion, keys: Keys, *, shard: int = 0) -> bytes:
     """The id of the device that this subject is: the same on every browser and after each rotation
     of the keys that sign tokens."""
-    made = hashlib.blake2b(key=keys.identity, digest_size=11, person=b"dz-identity")
-    for part in (assertion.campaign, assertion.portal, assertion.subject):
-        raw = part.encode()
-        # With its length before it: no two of three parts can be read as three others.
-        made.update(len(raw).to_bytes(4, "big") + raw)
-    return bytes((shard,)) + made.digest()
+    parts = (assertion.campaign, assertion.portal, assertion.subject)
+    return following_device_id(
+        keys.identity, b"dz-identity", *(part.encode() for part in parts), shard=shard
+    )
 
 
 # Reading, strictly: there is one spelling of each assertion.

@@ -91,7 +91,8 @@ class Keys:
 
     @property
     def identity(self) -> bytes:
-        """Makes devices out of what portals say of their users. It lasts as the pseudonyms' key
+        """Makes devices that follow from something: from what portals say of their users, from the
+        click of a form. It lasts as the pseudonyms' key
         does, which it is derived from: people stay who they are when tokens' keys are rotated, and
         who destroys that one cuts votes off from people too."""
         return hashlib.blake2b(key=self.pseudonym, digest_size=32, person=b"dz-identity").digest()

@@ -20,7 +20,10 @@ def photos_and_videos() -> None:
 @media.command("export")
 def export(
     folder: Annotated[
-        Path, typer.Argument(file_okay=False, metavar="FOLDER", help="Where to write; made new.")
+        Path,
+        typer.Argument(
+            file_okay=False, metavar="FOLDER", help="Where to write; made if it is missing."
+        ),
     ],
 ) -> None:
     """Write all photos and videos that campaigns show, as files to be synced to an object store.

@@ -23,16 +23,17 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from voting.identity import SUBJECT_CHARACTERS_MAX, VALID_SECONDS_MAX, fingerprint
+from voting.intake.manifest import origin_of
 
 portal = typer.Typer(no_args_is_help=True, help="Portals that vouch for their users.")
-
-_EXAMPLE = "https://www.example.cn"
 
 
 @portal.command("key")
 def key(
     out: Annotated[Path, typer.Option(metavar="FILE", help="New file for the private key.")],
-    origin: Annotated[str, typer.Option("--portal", help="The portal's origin.")] = _EXAMPLE,
+    origin: Annotated[
+        str, typer.Option("--portal", help="The portal's origin, as https://www.example.cn.")
+    ],
 ) -> None:
     """Make a key pair: the private key into FILE, the public one as a line for campaign.toml.
 
@@ -40,12 +41,16 @@ def key(
     and nowhere else. The line belongs below [portal.keys]. The fingerprint, on stderr, is what the
     console shows of that key.
     """
+    origin = _origin(origin)
     private = Ed25519PrivateKey.generate()
     pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     try:
         descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         typer.echo(f"{out} is there already: a key is not written over", err=True)
+        raise typer.Exit(2) from None
+    except OSError as why:
+        typer.echo(f"{out} cannot be written: {why.strerror}", err=True)
         raise typer.Exit(2) from None
     with os.fdopen(descriptor, "wb") as file:
         file.write(pem)
@@ -75,7 +80,7 @@ def assert_(
             f"1 to {SUBJECT_CHARACTERS_MAX} characters", param_hint="--subject"
         )
     private = _private_key(key)
-    typer.echo(sign_assertion(private, portal, campaign, subject, time.time(), seconds))
+    typer.echo(sign_assertion(private, _origin(portal), campaign, subject, time.time(), seconds))
 
 
 def sign_assertion(
@@ -93,9 +98,20 @@ def sign_assertion(
     return b".".join((signed, _url64(private.sign(signed)))).decode()
 
 
+def _origin(text: str) -> str:
+    """As the service has it; what an import would refuse is refused here."""
+    try:
+        return origin_of(text)
+    except ValueError as why:
+        raise typer.BadParameter(str(why), param_hint="--portal") from None
+
+
 def _private_key(path: Path) -> Ed25519PrivateKey:
     try:
         found = load_pem_private_key(path.read_bytes(), None)
+    except OSError as why:
+        typer.echo(f"{path} cannot be read: {why.strerror}", err=True)
+        raise typer.Exit(2) from None
     except (ValueError, TypeError, UnsupportedAlgorithm):
         # No cause: its text could quote what is in the file.
         typer.echo(f"{path} holds no private key as PEM without a password", err=True)

@@ -8,7 +8,7 @@ has to be proposed anew. Notices are never changed: a newer one replaces an olde
 taken back by a further one that says so.
 
 Counts stay blind: a notice with numbers is put up only where the public may see the counts of the
-moment that its numbers are of (voting/edge/blind.py), and the edge asks that once more whenever it
+moment that its numbers are of (voting/visibility.py), and the edge asks that once more whenever it
 shows one.
 
 Known weakness: while a campaign is open its counts move with every vote; a notice then says what
@@ -48,10 +48,9 @@ from tally.translated import N_, Translate
 from tally.written import tidy, unfit
 from voting.campaign import Campaign, Visibility, microseconds, moment_at
 from voting.changes import lock_changes
-from voting.edge.blind import is_blind
-from voting.edge.board import publication_hours
 from voting.intake.text import on_one_line
 from voting.notices import Notice, PublicNotice, notice_from_json, notice_to_json
+from voting.visibility import is_blind, publication_hours
 
 SQL = read_queries(Path(__file__).with_suffix(".sql"))
 

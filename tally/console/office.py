@@ -46,7 +46,7 @@ from tally.store import read_queries
 from tally.tallies import UnknownCampaign, read_campaign, read_tally
 from tally.translated import N_
 from voting.campaign import Campaign, Visibility, microseconds, moment_at
-from voting.edge.board import publication_hours
+from voting.visibility import publication_hours
 
 SQL = read_queries(Path(__file__).with_name("office.sql"))
 

@@ -7,6 +7,7 @@ import asyncio
 import base64
 import csv
 import functools
+import hashlib
 import io
 import itertools
 import json
@@ -122,15 +123,20 @@ class StandIn:
         self.identities: dict[str, str] = {}
         """Assertion -> the token of whom it stands for."""
         self.logged_in = ""
-        """What the portal says of its visitor, at /me."""
+        """What the portal says of its visitor, at /me; "go" = it leads to where one logs in, of
+        another origin."""
         self.campaign = campaign or demo_campaign()
         self.counts: dict[str, int] | None = {c.id: 0 for c in self.campaign.candidates}
         self.liked: dict[str, dict[str, str]] = {}
         """Token -> candidate -> the click that counted."""
         self.asked: list[tuple[str, dict]] = []
         """(path, JSON body) of every request under /v1, in order; {} for a GET."""
+        self.fresh_seconds: int | None = None
+        """So long a browser may take the counts for fresh, and five times as long show them while
+        it asks for the next ones, as the edge says; None = it is not told."""
         self.next_outcomes: list[str] = []
-        """What the next likes are refused with, whatever they are; then all is as usual."""
+        """What the next likes are refused with, whatever they are; then all is as usual.
+        "firewall" = by something before the service, with a page of its own."""
         self.retry_after = 2
         self.cut_answers = 0
         """So many likes are counted, but the connection ends before their answer."""
@@ -232,6 +238,8 @@ class StandIn:
         return web.Response(text="<title>另一页</title>", content_type="text/html")
 
     async def _me(self, _):
+        if self.logged_in == "go":
+            raise web.HTTPFound("https://login.example.cn/")
         return web.Response(text=self.logged_in)
 
     async def _widget(self, request):
@@ -284,6 +292,11 @@ class StandIn:
 
     async def _counts(self, _):
         self.views_given.append(self.view)
+        fresh = self.fresh_seconds
+        headers = {}
+        if fresh is not None:
+            may = f"public, max-age={fresh}, stale-while-revalidate={5 * fresh}"
+            headers = {"Cache-Control": may}
         return web.json_response(
             {
                 "as_of": "2026-07-01T08:00:00+08:00",
@@ -292,7 +305,8 @@ class StandIn:
                 "paused_because": self.paused_because,
                 "view": self.view,
                 **self._window(),
-            }
+            },
+            headers=headers,
         )
 
     def _window(self) -> dict:
@@ -356,6 +370,8 @@ class StandIn:
             return self._refuse("challenge", 428, self._challenge(like["token"]))
         if self.next_outcomes:
             outcome = self.next_outcomes.pop(0)
+            if outcome == "firewall":
+                return web.Response(status=403, text="<h1>403</h1>", content_type="text/html")
             return self._refuse(outcome, PROBLEMS[outcome][0])
         day, candidate = self.liked[like["token"]], like["candidate"]
         again = day.get(candidate) == like["click"]
@@ -371,7 +387,13 @@ class StandIn:
         body["remaining_today"] = self._remaining(like["token"])
         if self.counts is not None:
             body["likes"] = self.counts[candidate]
+        if outcome == "counted":
+            body["receipt"] = self.receipt_of(like["click"])
         return web.json_response(body, status=201 if outcome == "counted" else 200)
+
+    def receipt_of(self, click: str) -> str:
+        """22 characters, the same for the same click."""
+        return base64.urlsafe_b64encode(hashlib.sha256(click.encode()).digest()).decode()[:22]
 
     def _refuse(self, outcome: str, status: int, challenge: dict | None = None) -> web.Response:
         headers = {}

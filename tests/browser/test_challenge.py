@@ -454,7 +454,7 @@ async def test_real_card_page_lets_who_has_no_javascript_wait_and_press_again(
         press = seen.page.get_by_role("button", name="点赞")
         await press.click()
         said = seen.page.get_by_role("status")
-        await expect(said).to_have_text(re.compile("请等待 [12] 秒，然后再按一次「点赞」"))
+        await expect(said).to_have_text(re.compile("请等待 [12] 秒，然后再按一次“点赞”"))
         if folder := os.environ.get("DIANZAN_SCREENSHOTS"):
             await seen.page.screenshot(path=f"{folder}/card-waiting.png", full_page=True)
         await press.click()

@@ -9,7 +9,6 @@ Pictures go to build/screenshots/ as walk-<page>-<width>-<scheme>-<language>.png
 import asyncio
 import json
 import re
-import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
@@ -544,7 +543,7 @@ async def test_portal_that_is_not_listed_is_refused_clearly_and_its_page_stays_q
         assert any("frame-ancestors" in text for text in seen.complaints), seen.complaints
         seen.complaints.clear()
         await card.button.click()
-        await expect(card.said).to_have_text("此页面未获准点赞")
+        await expect(card.said).to_have_text("此页面未获准嵌入点赞")
         await expect(card.button).to_have_attribute("aria-disabled", "true")
         await expect(card.count).to_have_text("0")
         # Chromium itself says that the answer could not be read; the element says why, once.
@@ -559,7 +558,7 @@ async def test_portal_that_is_not_listed_is_refused_clearly_and_its_page_stays_q
             assert answer.status == 403
             assert "Access-Control-Allow-Origin" not in answer.headers
         await card.button.dispatch_event("click")
-        await expect(card.said).to_have_text("此页面未获准点赞")
+        await expect(card.said).to_have_text("此页面未获准嵌入点赞")
         assert len(sent.requests) == 1
         assert errors == []
         await seen.page.goto(form)
@@ -592,11 +591,9 @@ async def test_portal_that_is_switched_off_while_its_page_is_open_takes_no_more(
                 return answer.status == 403
 
         # Within 2 s, is promised; a machine that runs many tests may be later.
-        begun = time.monotonic()
         await wait_until_async(is_refused, 15, "the portal's end")
-        print(f"switched off within {time.monotonic() - begun:.2f} s")
         await later.button.click()
-        await expect(later.said).to_have_text("此页面未获准点赞")
+        await expect(later.said).to_have_text("此页面未获准嵌入点赞")
         await expect(later.count).to_have_text("0")
         assert any(f"{second} is not among the origins" in text for text in seen.complaints)
         # The others go on.
@@ -647,13 +644,13 @@ async def test_pause_and_close_show_on_open_cards_without_a_reload(service, port
                     await expect(card.hint).to_have_text(why)
 
         await service.change(Kind.PAUSED, f"核查{SCRIPT}")
-        await shows("paused", "投票已暂停", "Voting is paused", f"核查{SCRIPT}")
+        await shows("paused", "点赞暂停中", "Likes are paused", f"核查{SCRIPT}")
         await service.change(Kind.RESUMED)
         await shows("open", "点赞", "Like")
         await chinese.button.click()
         await chinese.is_liked(1)
         await service.change(Kind.CLOSED, second="wang")
-        await shows("closed", "投票已结束", "Voting is over")
+        await shows("closed", "点赞已结束", "Likes are closed")
         await expect(chinese.hint).to_have_text(re.compile(r"^\d+月\d+日 \d\d:\d\d 结束$"))
         await expect(seen.page.locator("html")).to_have_attribute("data-same", "page")
         assert await seen.page.evaluate("window.ran") is None

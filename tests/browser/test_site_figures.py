@@ -1,9 +1,9 @@
 """The figures of the public pages, on a campaign of 750 candidates with photos: Lighthouse with its
 own idea of a phone (4 times slower, 1.6 Mbit/s, 150 ms), in Debian's Chromium.
 
-The best of some runs counts: what a busy machine takes away from a page is not the page's.
+Of times the best of some runs counts: what a busy machine takes away from a page is not the page's.
 A large photo has 150 kB here, one of card size 60, the cover 120.
-`pytest -m slow tests/browser/test_site_figures.py -s` prints them.
+`make figures` prints them.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from tests.public_campaigns import add_public_campaign
 LIGHTHOUSE = NODE_MODULES / "lighthouse" / "cli" / "index.js"
 RUNS_MAX = 5
 SCORE = 0.95
+BEFORE_IMAGES_BYTES = 400_000
 AUDITS = {
     "largest-contentful-paint": 2_500,
     "cumulative-layout-shift": 0.02,
@@ -29,7 +30,6 @@ AUDITS = {
 
 pytestmark = [
     needs_chromium,
-    pytest.mark.slow,
     pytest.mark.timeout(900),
     pytest.mark.skipif(
         not LIGHTHOUSE.exists() or shutil.which("node") is None,
@@ -73,26 +73,35 @@ def figures(report):
     return scores, audits, before_images
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["", "/candidates/c001"])
-async def test_a_page_is_quick_steady_and_sound(site, tmp_path, path):
+async def test_a_page_is_light_steady_and_sound(site, tmp_path, path):
+    """What no other work on the machine changes."""
+    report = None
+    while report is None:
+        report = await lighthouse(f"{site.url}/campaigns/spring{path}", tmp_path)
+    scores, audits, before_images = figures(report)
+    assert before_images < BEFORE_IMAGES_BYTES
+    assert audits["cumulative-layout-shift"] < AUDITS["cumulative-layout-shift"]
+    assert {name for name, score in scores.items() if score < SCORE} <= {"performance"}
+
+
+@pytest.mark.figures
+@pytest.mark.parametrize("path", ["", "/candidates/c001"])
+async def test_a_page_is_quick(site, tmp_path, path):
     url = f"{site.url}/campaigns/spring{path}"
-    best_scores, best_audits, misses = {}, {}, ["no run"]
+    best_score, best_audits, misses = 0, {}, ["no run"]
     for _ in range(RUNS_MAX):
         report = await lighthouse(url, tmp_path)
         if report is None:
             continue
         scores, audits, before_images = figures(report)
         print(path or "/", scores, audits, before_images, report["environment"]["benchmarkIndex"])
-        assert before_images < 400_000
-        for name, score in scores.items():
-            best_scores[name] = max(score, best_scores.get(name, 0))
+        best_score = max(scores["performance"], best_score)
         for name, value in audits.items():
             best_audits[name] = min(value, best_audits.get(name, value))
-        misses = [f"{name} {score}" for name, score in best_scores.items() if score < SCORE]
-        misses += [
-            f"{name} {value}" for name, value in best_audits.items() if value >= AUDITS[name]
-        ]
-        if not misses:
+        misses = [f"{name} {value}" for name, value in best_audits.items() if value >= AUDITS[name]]
+        if best_score >= SCORE and not misses:
             break
     assert misses == []
-    assert set(best_scores) == {"performance", "accessibility", "best-practices", "seo"}
+    assert best_score >= SCORE

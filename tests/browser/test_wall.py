@@ -19,6 +19,7 @@ from tests.browser.axe import faults, needs_axe
 from tests.browser.chromium import chromium, needs_chromium, watched
 from tests.browser.stand_in import StandIn, demo_campaign
 from tests.browser.test_widget import serving_app
+from tests.conftest import wait_until_async
 from voting.campaign import Candidate, Order, Rules
 
 pytestmark = needs_chromium
@@ -190,6 +191,38 @@ async def test_only_cards_near_the_viewport_are_built_and_only_their_pictures_fe
             )
             <= 90
         )
+
+
+@pytest.mark.parametrize("style", ["zoom: 0.5", "transform: scale(0.5); transform-origin: top"])
+async def test_what_is_seen_is_built_where_the_page_shrinks_the_wall(browser, style):
+    async with portal(browser) as (_, seen, wall):
+        await seen.page.locator("main").evaluate("(main, style) => { main.style = style; }", style)
+        await wall.is_open()
+        place = await wall.scroll_to(600)
+        await expect(place.locator("button")).to_have_attribute("aria-disabled", "false")
+
+
+async def test_wall_that_changes_its_language_is_one_wall(browser):
+    """No older one goes on listening to the page."""
+    count = """window.listening = 0;
+        const add = addEventListener, remove = removeEventListener;
+        window.addEventListener = (n, ...o) => { listening += n === 'hashchange'; add(n, ...o); };
+        window.removeEventListener =
+            (n, ...o) => { listening -= n === 'hashchange'; remove(n, ...o); };"""
+    async with portal(browser, before=count) as (_, seen, wall):
+        await wall.is_open()
+        for lang in ("en", "zh", "en"):
+            await wall.host.evaluate("(wall, lang) => { wall.lang = lang; }", lang)
+            await expect(wall.search).to_have_attribute(
+                "placeholder", "Search name, organisation" if lang == "en" else "搜索姓名、单位"
+            )
+        await expect(wall.number).to_contain_text("Candidates: ")
+        await seen.page.mouse.wheel(0, 300)
+
+        async def one_listens():
+            return await seen.page.evaluate("listening") == 1
+
+        await wait_until_async(one_listens)
 
 
 async def test_order_is_the_visitors_own_and_stays_after_a_reload(browser):
@@ -683,7 +716,7 @@ def test_nobody_is_favoured_by_the_random_order(tmp_path):
 SLOWER = 4
 
 
-@pytest.mark.slow
+@pytest.mark.figures
 async def test_wall_of_750_is_smooth_on_a_slow_phone(browser, capsys):
     """What a phone of a quarter of this machine's speed has to do in one piece, while the wall
     opens, is flung through and is searched. It is the time of the processor, fourfold: what other

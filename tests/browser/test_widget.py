@@ -147,7 +147,7 @@ async def test_second_like_of_the_day_is_called_what_it_is(browser):
 
 @pytest.mark.parametrize(
     ("outcome", "said"),
-    [("closed", "投票已结束"), ("not-open", "投票尚未开始"), ("paused", "投票已暂停")],
+    [("closed", "点赞已结束"), ("not-open", "点赞尚未开始"), ("paused", "点赞暂停中")],
 )
 async def test_outside_the_window_every_card_says_so_and_sends_nothing(browser, outcome, said):
     async with portal(browser) as (server, seen):
@@ -322,6 +322,22 @@ async def test_one_page_asks_once_for_all_cards_and_for_counts_every_five_second
         assert len(server.asked_for("/candidates")) == 1
 
 
+async def test_counts_are_those_of_this_refresh_and_not_of_the_browsers_own_cache(browser):
+    """Which may show counts for ten seconds while it asks for the next ones."""
+    server = StandIn()
+    server.fresh_seconds = 60
+    async with portal(browser, server) as (server, seen):
+        cards = [Card(seen.page), Card(seen.page, "zu-chongzhi")]
+        for card in cards:
+            await card.is_ready()
+        asked = len(server.asked_for("/counts"))
+        server.counts |= {"zhang-heng": 7, "zu-chongzhi": 8}
+        await seen.page.clock.run_for(5_100)
+        await cards[0].shows(READY, 7)
+        await cards[1].shows(READY, 8)
+        assert len(server.asked_for("/counts")) == asked + 1, "one request for all of the page"
+
+
 async def test_hidden_page_asks_for_nothing_and_goes_on_when_seen_again(browser):
     hide = """globalThis.hide = (hidden) => {
         Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });
@@ -460,6 +476,10 @@ async def test_keyboard_reaches_the_button_shows_it_and_likes(browser):
         await seen.page.keyboard.press("Space")
         await card.shows(LIKED, 1)
         await expect(card.button).to_be_focused()
+        receipt = card.host.get_by_role("link", name="回执")
+        await expect(receipt).to_be_visible()
+        await seen.page.keyboard.press("Tab")
+        await expect(receipt).to_be_focused()
         await seen.page.keyboard.press("Tab")
         await seen.page.keyboard.press("Enter")
         await Card(seen.page, "zu-chongzhi").shows(LIKED, 1)
@@ -493,7 +513,7 @@ async def test_buttons_are_large_and_legible_in_every_state(browser):
         await expect(other.note).to_be_visible()
         assert await _contrast(other.note) >= 4.5
         await other.button.click()
-        await other.shows("投票已结束", 0)
+        await other.shows("点赞已结束", 0)
         assert await _contrast(other.button) >= 4.5
         for part in (".role", ".summary"):
             assert await _contrast(card.host.locator(part), "rgb(255, 255, 255)") >= 4.5
@@ -608,6 +628,6 @@ async def test_card_on_a_page_that_the_campaign_does_not_know_counts_nothing(bro
         card = Card(seen.page)
         await card.is_ready()
         await card.button.click()
-        await expect(card.note).to_have_text("此页面未获准点赞")
-        await card.shows("此页面未获准点赞", 0)
+        await expect(card.note).to_have_text("此页面未获准嵌入点赞")
+        await card.shows("此页面未获准嵌入点赞", 0)
         assert server.counts["zhang-heng"] == 0

@@ -1,6 +1,6 @@
 """What the widget costs a slow phone: main-thread time on a processor slowed down four times.
 
-Timed, so slow-marked: on a busy machine run it alone (`make test-all` does)."""
+`make figures` runs it."""
 
 import pytest
 from playwright.async_api import expect
@@ -10,7 +10,7 @@ from tests.browser.stand_in import StandIn
 from tests.browser.test_widget import Card, serving
 from tests.browser.test_widget_pages import thousands
 
-pytestmark = [needs_chromium, pytest.mark.slow]
+pytestmark = [needs_chromium, pytest.mark.figures]
 
 SLOWED = 4
 ROUNDS_MAX = 15

@@ -98,9 +98,10 @@ async def test_like_is_told_to_the_page_as_an_event(browser):
         await expect(Card(seen.page).said).to_contain_text("点赞成功")
         told = await seen.page.evaluate("told")
         common = {"candidate": "zhang-heng", "on": "like-card"}
+        receipt = server.receipt_of(server.asked_for("/likes")[-1]["click"])
         assert told == [
-            common | {"outcome": "quota-spent", "likes": None},
-            common | {"outcome": "counted", "likes": 1},
+            common | {"outcome": "quota-spent", "likes": None, "receipt": None},
+            common | {"outcome": "counted", "likes": 1, "receipt": receipt},
         ]
 
 
@@ -303,8 +304,8 @@ async def test_page_of_an_origin_that_is_not_listed_is_told_so_once_in_the_conso
         card = Card(seen.page)
         await card.is_ready()
         await card.button.click()
-        await expect(card.note).to_have_text("此页面未获准点赞")
-        await card.shows("此页面未获准点赞", 0)
+        await expect(card.note).to_have_text("此页面未获准嵌入点赞")
+        await card.shows("此页面未获准嵌入点赞", 0)
         await expect(card.button).to_have_attribute("aria-disabled", "true")
         told = [text for text in seen.own_complaints() if text.startswith("like: ")]
         [text] = told

@@ -7,9 +7,9 @@ import pytest
 from playwright.async_api import expect
 
 from tests.browser.axe import faults, needs_axe
-from tests.browser.chromium import SCREENSHOTS, chromium, needs_chromium
+from tests.browser.chromium import SCREENSHOTS, chromium, needs_chromium, watched
 from tests.browser.stand_in import StandIn, demo_campaign
-from tests.browser.test_widget import Card, portal
+from tests.browser.test_widget import Card, portal, serving
 
 pytestmark = needs_chromium
 expect.set_options(timeout=15_000)
@@ -99,9 +99,9 @@ STATES = [
     ("repeated", as_usual, tap_and_reload, "label", "今日已点赞", "Liked today"),
     ("last", last_two, tap_and_reload, "hint", "今日点赞次数已用完", "No likes left today"),
     ("quota", refused("quota-spent"), tap_both, "note", "今日点赞次数已用完", "No likes left"),
-    ("closed", in_phase("closed"), nothing, "label", "投票已结束", "Voting is over"),
-    ("not-open", in_phase("not-open"), nothing, "label", "投票尚未开始", "Not open yet"),
-    ("paused", in_phase("paused", "系统维护"), nothing, "label", "投票已暂停", "Voting is paused"),
+    ("closed", in_phase("closed"), nothing, "label", "点赞已结束", "Likes are closed"),
+    ("not-open", in_phase("not-open"), nothing, "label", "点赞尚未开始", "Likes are not open yet"),
+    ("paused", in_phase("paused", "系统维护"), nothing, "label", "点赞暂停中", "Likes are paused"),
     ("throttled", refused("throttled"), tap_both, "note", "点赞太快，请", "Too fast: again in"),
     ("refused", refused("refused"), tap_both, "note", "本次点赞未被接受", "not accepted"),
     ("busy", refused("store-down"), tap_both, "note", "服务繁忙", "Busy: please"),
@@ -173,12 +173,12 @@ async def test_card_says_when_it_opens_when_it_ended_and_why_it_is_paused(
         assert server.asked_for("/likes") == []
 
 
-async def test_page_that_is_open_when_the_voting_opens_takes_likes_without_a_reload(browser):
+async def test_page_that_is_open_when_likes_open_takes_likes_without_a_reload(browser):
     server = StandIn()
     server.phase = "not-open"
     async with portal(browser, server) as (server, seen):
         card = Card(seen.page)
-        await card.shows("投票尚未开始", 0)
+        await card.shows("点赞尚未开始", 0)
         server.phase = "open"
         await seen.page.clock.run_for(6_000)
         await card.is_ready()
@@ -188,6 +188,78 @@ async def test_page_that_is_open_when_the_voting_opens_takes_likes_without_a_rel
         await seen.page.clock.run_for(6_000)
         await expect(card.button).to_have_attribute("aria-disabled", "true")
         await expect(card.host.locator(".hint")).to_have_text("核查")
+
+
+@needs_axe
+@pytest.mark.parametrize("lang", ["zh-CN", "en"])
+@pytest.mark.parametrize(
+    ("element", "attributes", "stays"),
+    [("like-card", {}, True), ("like-button", {}, False), ("like-button", {"receipt": ""}, True)],
+)
+async def test_counted_like_has_a_link_to_its_receipt_and_nothing_moves_for_it(
+    browser, element, attributes, stays, lang
+):
+    server = StandIn(mount="/likes")
+    server.lang = lang
+    server.element, server.attributes = element, attributes
+    async with (
+        serving(server) as url,
+        watched(browser, 390, 844, reduced_motion="reduce") as seen,
+    ):
+        await seen.page.goto(f"{url}likes/")
+        host = seen.page.locator(f"{element}[candidate=zhang-heng]")
+        link = host.get_by_role("link", name="Receipt" if lang == "en" else "回执")
+        await expect(host.locator("button")).to_have_attribute("aria-disabled", "false")
+        await expect(link).to_have_count(0)
+        before = await host.bounding_box()
+        await host.locator("button").click()
+        await expect(link).to_be_visible()
+        receipt = server.receipt_of(server.asked_for("/likes")[-1]["click"])
+        assert await link.evaluate("(a) => [a.href, a.target, a.rel]") == [
+            f"{url}likes/receipt?receipt={receipt}",
+            "_blank",
+            "noopener",
+        ]
+        assert await host.bounding_box() == before
+        assert await link.evaluate("(a) => a.getBoundingClientRect().height") >= 24
+        assert await faults(seen.page) == []
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        name = f"widget-receipt-{element}-{'line' if stays else 'note'}-{lang[:2]}.png"
+        await seen.page.screenshot(path=SCREENSHOTS / name)
+        # A button alone has no room for it: it goes with the message, but not from under a reader.
+        running = await link.evaluate("(a) => a.getAnimations().map((one) => one.animationName)")
+        assert running == ([] if stays else ["fade"])
+        await link.focus()
+        assert await link.evaluate("(a) => a.getAnimations().length") == 0
+        await host.locator("button").click()
+        await expect(host.locator("button")).to_contain_text("oday" if lang == "en" else "今日")
+        await expect(link).to_be_visible()  # the first one's, for a repeated like has none
+        assert (await link.get_attribute("href")).endswith(receipt)
+
+
+async def test_message_of_a_button_in_a_line_of_text_is_whole_whatever_the_page_does_with_its_own(
+    browser,
+):
+    server = StandIn()
+    server.cards = (
+        '<div class="news"><like-button campaign="demo" candidate="zhang-heng"'
+        ' name="张衡" text-refused="这一次点赞没有被接受，请稍后再到活动主页试一次">'
+        "</like-button></div>"
+    )
+    server.next_outcomes = ["refused"]
+    async with portal(browser, server, width=390, height=800) as (_, seen):
+        await seen.page.locator(".news").evaluate(
+            """(news) => Object.assign(news.style, { whiteSpace: 'nowrap', letterSpacing: '9px',
+              textTransform: 'uppercase', textIndent: '3em', wordSpacing: '9px' })"""
+        )
+        await seen.page.locator("like-button button").click()
+        note = seen.page.locator("like-button .note")
+        await expect(note).to_contain_text("请稍后再到活动主页试一次")
+        looks = await note.evaluate(
+            """(n) => { const s = getComputedStyle(n); return [n.scrollWidth <= n.clientWidth,
+              s.whiteSpace, s.letterSpacing, s.textTransform, s.textIndent, s.wordSpacing]; }"""
+        )
+        assert looks == [True, "normal", "normal", "none", "0px", "0px"]
 
 
 async def test_texts_of_a_card_are_replaced_by_its_attributes(browser):

@@ -20,6 +20,7 @@ from voting.intake.manifest import read_manifest
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "voting" / "identity.md").read_text()
+ORIGIN = "https://www.example.cn"
 SUBJECT = 'oX_8-用户😀"\\'
 
 
@@ -44,7 +45,7 @@ def dianzan(*arguments, cwd):
 def folder(tmp_path_factory):
     """With portal.pem in it; `.line` of it is what the command printed."""
     made = tmp_path_factory.mktemp("portal")
-    done = dianzan("portal", "key", "--out", "portal.pem", cwd=made)
+    done = dianzan("portal", "key", "--out", "portal.pem", "--portal", ORIGIN, cwd=made)
     assert done.returncode == 0, done.stderr
     (made / "line.txt").write_text(done.stdout)
     (made / "said.txt").write_text(done.stderr)
@@ -87,7 +88,7 @@ def test_key_is_the_owners_alone_and_is_not_written_over(folder):
     file = folder / "portal.pem"
     assert file.stat().st_mode & 0o777 == 0o600
     before = file.read_text()
-    again = dianzan("portal", "key", "--out", "portal.pem", cwd=folder)
+    again = dianzan("portal", "key", "--out", "portal.pem", "--portal", ORIGIN, cwd=folder)
     assert (again.returncode, again.stdout) == (2, "")
     assert "not written over" in again.stderr
     assert file.read_text() == before
@@ -96,8 +97,25 @@ def test_key_is_the_owners_alone_and_is_not_written_over(folder):
     assert "PRIVATE" not in (folder / "said.txt").read_text()
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("key", "--out", "new.pem", "--portal", "www.example.cn/"), "must be scheme://host"),
+        (("key", "--out", "none/new.pem", "--portal", "https://a.cn"), "cannot be written"),
+        (("assert", "--key", "none.pem", "--portal", "https://a.cn"), "cannot be read"),
+        (("assert", "--key", "portal.pem", "--portal", "https://a.cn/x"), "must be scheme://host"),
+    ],
+)
+def test_command_says_which_of_its_words_is_wrong(folder, options, said):
+    more = ("--campaign", "x", "--subject", "1") if options[0] == "assert" else ()
+    done = dianzan("portal", *options, *more, cwd=folder)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in " ".join(done.stderr.split())
+    assert "Errno" not in done.stderr
+
+
 def test_command_makes_assertions(folder, spring):
-    options = ("--key", "portal.pem", "--portal", "https://www.example.cn", "--campaign", "spring")
+    options = ("--key", "portal.pem", "--portal", ORIGIN, "--campaign", "spring")
     done = dianzan("portal", "assert", *options, "--subject", SUBJECT, cwd=folder)
     assert takes(spring, done.stdout), done.stderr
     for wrong in ("", "a" * 201):

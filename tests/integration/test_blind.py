@@ -69,6 +69,7 @@ async def walk(edge, campaign_id, receipts):
         "tile": ["000.p/5", "000.p/10"],
         "version": ["v1", "v1.0"],
         "number": ["1", "2"],
+        "part": ["1"],
         "anything": ["nothing-here"],
     }
     queries = {

@@ -3,7 +3,7 @@ it believes of its address. Its device and tickets are test_edge_devices'."""
 
 import re
 from datetime import UTC, datetime, timedelta
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urljoin
 
 import pytest
 
@@ -148,6 +148,25 @@ async def test_a_counted_press_is_in_the_count_beside_it_at_once(edge, monkeypat
     for forged in ("A" * 22, "好" * 22, "x"):
         page = await shown(edge, f"{CARD}?said=counted&receipt={forged}")
         assert '<span class="count">0</span>' in page
+
+
+async def test_a_counted_press_leads_to_its_receipt_and_a_held_one_looks_the_same(edge, postgres):
+    await add_campaign(postgres, "crowd", limits={"per_network": "1/hour"})
+    await edge.wait_for_counts("crowd", {"c001": 0})
+    path, links = "/embed/v1/card/crowd/c001", []
+    for _ in range(2):
+        _, leads_to, cookie = await press(edge, path)
+        page = await shown(edge, path + leads_to.removeprefix("./c001"), Cookie=cookie)
+        receipt = leads_to.partition("receipt=")[2]
+        links += re.findall(r'<p class="receipt"><a href="([^"]+)"([^>]*)>(.+?)</a>', page)
+        assert links[-1][0] == f"../../../../receipt?receipt={receipt}"
+        async with edge.http.get(urljoin(edge.url + path, links[-1][0])) as answer:
+            assert answer.status == 200
+    assert links[0][1:] == links[1][1:] == (' target="_blank" rel="noopener"', "查看回执")
+    assert (await edge.parts.ballot_box.snapshot("crowd")).sums == {b"1": 1, b"h1": 1}
+    # Nothing that others write into an address, and no other campaign's, is taken for one.
+    for other in (f"{path}?said=counted&receipt={'A' * 22}", f"{CARD}?receipt={receipt}"):
+        assert 'class="receipt"' not in await shown(edge, other)
 
 
 async def test_a_press_that_is_sent_again_without_its_cookie_is_the_same_devices(edge):

@@ -510,7 +510,7 @@ async def test_card_without_javascript_asks_to_wait_and_to_press_again(always):
     location, cookie = await press(always)
     assert location.startswith(f"{CARD}?said=challenge&ticket=")
     page = await shown(always, location, cookie)
-    assert re.search(r"请等待 \d+ 秒，然后再按一次「点赞」", page)
+    assert re.search(r"请等待 \d+ 秒，然后再按一次“点赞”", page)
     ticket = ticket_in(page)
     again, cookie = await press(always, cookie, ticket=ticket)
     assert again == f"{CARD}?said=challenge&ticket={ticket}", (
@@ -520,7 +520,7 @@ async def test_card_without_javascript_asks_to_wait_and_to_press_again(always):
     assert device.level == 0
     waited = always.parts.issuing.ticket_for(device, place(), time.time() - 30)
     page = await shown(always, f"{CARD}?said=challenge&ticket={waited}", cookie)
-    assert "请再按一次「点赞」" in page
+    assert "请再按一次“点赞”" in page
     assert ticket_in(page) == waited
     counted, cookie = await press(always, cookie, ticket=waited)
     assert counted.startswith(f"{CARD}?said=counted&receipt=")

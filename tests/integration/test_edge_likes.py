@@ -99,6 +99,7 @@ async def test_outside_the_window_is_403_with_the_window(edge, postgres, campaig
     assert (status, body["outcome"]) == (403, outcome)
     assert body["opens_at"] < body["closes_at"]
     assert body["title"]
+    assert body.get("paused_because") == campaign.get("paused_because")
 
 
 async def test_the_same_click_is_answered_after_the_close_too(edge, postgres):

@@ -6,12 +6,11 @@ import asyncio
 import pytest
 
 from tests.campaigns import add_campaign
-from tests.conftest import wait_until_async
 from tests.integration.conftest import running_edge
+from tests.lanes import later, only_connection, remember_lanes, wait_for
 from tests.wire import chunked, get, like, like_body, minted, post, wired
-from voting.edge import app as edge_app
 from voting.edge import protocol
-from voting.edge.fast_lane import PIPELINED_MAX, FastLane
+from voting.edge.fast_lane import PIPELINED_MAX
 
 COUNTS = get(b"/v1/campaigns/spring/counts")
 EXPECTS = b"Expect: 100-continue\r\n"
@@ -21,14 +20,7 @@ CANDIDATES = [f"c{n:03}" for n in range(1, 101)]
 @pytest.fixture
 def lanes(monkeypatch):
     """The lanes that edges of this test make, to look at their connections and their clock."""
-    made = []
-
-    def remember(*args, **options):
-        made.append(FastLane(*args, **options))
-        return made[-1]
-
-    monkeypatch.setattr(edge_app, "FastLane", remember)
-    return made
+    return remember_lanes(monkeypatch)
 
 
 @pytest.fixture
@@ -40,21 +32,9 @@ async def crowded(lanes, tmp_path, valkey_url, postgres_dsn, postgres):
         yield running
 
 
-async def wait_for(condition, what):
-    async def holds():
-        return condition()
-
-    return await wait_until_async(holds, what=what)
-
-
 def served(edge):
     """(requests answered in the lane, by aiohttp)"""
     return edge.parts.metrics.in_lane, edge.parts.metrics.by_aiohttp
-
-
-async def only_connection(lane):
-    await wait_for(lambda: len(lane.connections) == 1, "the connection")
-    return next(iter(lane.connections))
 
 
 async def test_each_request_of_a_connection_goes_its_own_way(crowded):
@@ -179,13 +159,6 @@ async def test_client_that_hangs_up_costs_the_others_nothing_and_its_vote_stands
         assert (await staying.answer()).status == 201
         assert (await staying.ask(like(left, "c001", "click-leaves"))).status == 201
     await crowded.wait_for_counts("spring", {"c001": 2})
-
-
-def later(lane, seconds):
-    """Let the lane believe that so many seconds went by, and act on it."""
-    then = lane.now() + seconds
-    lane.now = lambda: then
-    lane.end_late()
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from tests.campaign_folders import HEADER, MANIFEST, csv_bytes, grid, jpeg, peop
 from tests.conftest import wait_until_async
 from tests.films import FTYP, QUICKTIME, film, index
 from tests.integration.conftest import running_edge
+from tests.lanes import later, only_connection, remember_lanes, wait_for
 from voting.catalog import load_campaigns
 from voting.commands import app as commands
 from voting.edge import videos
@@ -180,6 +181,12 @@ async def test_the_command_keeps_videos_in_the_data_folder(
 
 
 @pytest.fixture
+def lanes(monkeypatch):
+    """The lanes that edges of this test make, to look at their connections and their clock."""
+    return remember_lanes(monkeypatch)
+
+
+@pytest.fixture
 async def edge(bring, tmp_path, valkey_url, postgres_dsn, postgres):
     await bring()
     async with running_edge(tmp_path, valkey_url, postgres_dsn) as running:
@@ -311,11 +318,59 @@ async def test_only_videos_that_candidates_have_are_served(edge, tmp_path, postg
     await wait_until_async(gone, what="the video to go")
 
 
-async def test_a_video_whose_file_is_lost_is_not_found(edge, tmp_path):
+@pytest.mark.parametrize(
+    ("method", "headers"),
+    [
+        ("GET", {}),
+        ("HEAD", {}),
+        ("GET", {"If_None_Match": "*"}),
+        ("HEAD", {"If_None_Match": "*"}),
+        ("GET", {"Range": "bytes=9999999-"}),
+    ],
+)
+async def test_a_video_whose_file_is_lost_is_not_found(edge, tmp_path, method, headers):
     (tmp_path / "media" / "videos" / kept(tmp_path)[0]).unlink()
-    answer, _ = await get(edge, video_of(edge))
+    answer, _ = await get(edge, video_of(edge), method, **headers)
     assert answer.status == 404
     assert "immutable" not in answer.headers["Cache-Control"]
+
+
+async def test_of_who_has_withdrawn_only_the_card_is_served_until_they_return(edge, postgres):
+    first = stars(edge).candidates[0]
+    film = video_of(edge)
+    card, further = (f"/v1/photos/{one}.jpg" for one in (first.photo, *first.more_photos))
+
+    async def served_after(change):
+        before = stars(edge)
+        await postgres.execute(f"UPDATE candidates SET {change} WHERE id = '{first.id}'")
+        await postgres.execute("UPDATE catalog SET version = version + 1")
+
+        async def loaded():
+            return stars(edge) is not before
+
+        await wait_until_async(loaded, what="the change")
+        paths = (card, further, further.replace(".jpg", "-large.webp"), film)
+        return [(await get(edge, path, "HEAD"))[0].status for path in paths]
+
+    assert await served_after("withdrawn_at = now()") == [200, 404, 404, 404]
+    assert await served_after("withdrawn_at = NULL") == [200, 200, 200, 200]
+
+
+async def test_what_another_candidate_shows_too_stays(edge, postgres):
+    first, second, _ = stars(edge).candidates
+    await postgres.execute(
+        "UPDATE candidates SET photo = $1, video = $2 WHERE id = $3",
+        *(first.more_photos[0], first.video, second.id),
+    )
+    await postgres.execute("UPDATE candidates SET withdrawn_at = now() WHERE id = $1", first.id)
+    await postgres.execute("UPDATE catalog SET version = version + 1")
+
+    async def withdrawn():
+        return stars(edge).candidates[0].withdrawn
+
+    await wait_until_async(withdrawn, what="the change")
+    for path in (video_of(edge), f"/v1/photos/{first.more_photos[0]}.jpg"):
+        assert (await get(edge, path, "HEAD"))[0].status == 200
 
 
 async def test_a_video_that_is_shorter_than_it_was_ends_its_connection(edge, tmp_path):
@@ -325,13 +380,43 @@ async def test_a_video_that_is_shorter_than_it_was_ends_its_connection(edge, tmp
     assert (await get(edge, "/healthz"))[0].status == 200
 
 
-async def read_slowly(edge, path):
-    """A connection that has asked for all of it and reads nothing."""
+async def begin_to_read(edge, path):
+    """(reader, writer) of a connection that has asked for all of it."""
     reader, writer = await asyncio.open_connection("127.0.0.1", edge.port, limit=1_000)
     writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     await writer.drain()
     assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+    return reader, writer
+
+
+async def read_slowly(edge, path):
+    """A connection that has asked for all of it and reads nothing."""
+    _, writer = await begin_to_read(edge, path)
     return writer
+
+
+async def test_who_watches_for_minutes_sees_it_to_the_end(lanes, edge, tmp_path):
+    path = video_of(edge)
+    size = 100_000_000
+    os.truncate(tmp_path / "media" / "videos" / path.rpartition("/")[2], size)
+    for key, video in list(edge.parts.catalog.videos.items()):
+        edge.parts.catalog.videos[key] = video._replace(size_bytes=size)
+    reader, writer = await begin_to_read(edge, path)
+    try:
+        await reader.readuntil(b"\r\n\r\n")
+        connection = await only_connection(lanes[0])
+        left = size
+        while left:
+            # More than the kernel's buffers hold: so the edge wrote some of it after the last look.
+            piece = min(left, 20_000_000)
+            await reader.readexactly(piece)
+            left -= piece
+            if left > 20_000_000:
+                await wait_for(lambda: connection._writing_paused, "the edge to wait for us")
+                later(lanes[0], 60)
+                assert not connection._transport.is_closing()
+    finally:
+        writer.transport.abort()
 
 
 async def test_readers_are_bounded_and_likes_are_taken_meanwhile(edge, monkeypatch, tmp_path):

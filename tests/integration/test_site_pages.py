@@ -1,20 +1,30 @@
 """The public pages by HTTP: what they say, to whom, from where, and how long it is kept."""
 
+import asyncio
+import gc
+import inspect
 import json
 import re
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from urllib.parse import quote, urljoin, urlsplit
 
+import jinja2
 import pytest
+from yarl import URL
 
 from tally.housekeeping import DAYS_KEPT
 from tests.campaigns import add_campaign
 from tests.conftest import wait_until_async
 from tests.integration.conftest import running_edge
+from tests.public_campaigns import _CHANNELS as CHANNELS
 from tests.public_campaigns import add_public_campaign
 from voting.campaign import Campaign, Candidate, VotingWindow, moment_at
+from voting.edge.site import robots
+from voting.edge.site.budget import Budget, Budgets
 from voting.edge.site.campaign import FOUND_MAX
+from voting.edge.site.kept import KeptPages
 from voting.edge.site.moments import standing
 from voting.edge.site.privacy import HOT_DAYS
 from voting.edge.site.ranking import ranked
@@ -178,6 +188,186 @@ async def test_pages_say_where_they_are_behind_a_proxy_that_is_trusted_and_to_no
     async with running_edge(tmp_path, valkey_url, postgres_dsn, **named) as edge:
         # One page has one address, wherever it is mounted.
         assert await canonical(edge, **host, **told) == f"https://likes.example.cn{at}"
+
+
+async def test_a_page_that_is_asked_for_at_one_of_the_public_origins_says_that_one(
+    tmp_path, valkey_url, postgres_dsn, postgres
+):
+    await add_public_campaign(postgres, candidates=2, photos=0)
+    named = {
+        "public_origins": "https://www.example.cn,https://likes.example.cn",
+        "trusted_proxies": "127.0.0.0/8",
+    }
+    told = {"X-Forwarded-Prefix": "/likes"}
+    async with running_edge(tmp_path, valkey_url, postgres_dsn, **named) as edge:
+        for host, base in (
+            ("likes.example.cn", "https://likes.example.cn/likes"),
+            ("WWW.example.cn", "https://www.example.cn/likes"),
+            ("other.example.cn", "https://www.example.cn"),
+        ):
+            _, page = await fetch(edge, "/campaigns/spring", headers={"Host": host, **told})
+            (link,) = Read(page).all("link", rel="canonical")
+            assert link["href"] == f"{base}/campaigns/spring"
+
+
+@pytest.fixture
+def renders(monkeypatch):
+    """Names of the templates of whole pages, as often as they are rendered."""
+    seen = Counter()
+    render = jinja2.Template.render
+
+    def counted(template, *arguments, **values):
+        seen[template.name] += 1
+        return render(template, *arguments, **values)
+
+    monkeypatch.setattr(jinja2.Template, "render", counted)
+    return seen
+
+
+async def test_another_host_or_spelling_costs_no_other_page(site, renders, monkeypatch):
+    # The order of the candidates stands for the whole test.
+    monkeypatch.setattr("voting.edge.site.campaign.ORDER_KEPT_SECONDS", 1_000_000_000)
+    monkeypatch.setattr("voting.edge.site.ranking.STANDS_SECONDS", 1_000)
+    pages = {
+        "campaign.html": ("spring", "sprin%67", "%73pring"),
+        "candidate.html": ("spring/candidates/c001", "s%70ring/%63andidates/%63001"),
+        "ranking.html": ("spring/ranking", "sp%72ing/ranking"),
+        "privacy.html": ("spring/privacy", "%73%70%72%69%6e%67/privacy"),
+    }
+    for template, spellings in pages.items():
+        await fetch(site, f"/campaigns/{spellings[0]}")
+        before = renders[template]
+        own = f"campaigns/{spellings[0]}"
+        for n in range(12):
+            host = f"{n}.example.cn"
+            for spelling in spellings:
+                address = URL(f"{site.url}/campaigns/{spelling}", encoded=True)
+                async with site.http.get(address, headers={"Host": host}) as answer:
+                    assert answer.status == 200
+                    read = Read(await answer.text())
+                assert read.all("link", rel="canonical")[0]["href"] == f"http://{host}/{own}"
+                assert read.meta("og:url") == f"http://{host}/{own}"
+                image = read.meta("og:image")
+                assert image is None or image.startswith(f"http://{host}/v1/photos/")
+                assert "\ue000" not in read.text
+        assert renders[template] - before <= 1, template  # the counts may come in between
+
+
+async def test_the_rules_are_not_written_out_for_each_reader(site, renders, monkeypatch):
+    monkeypatch.setattr("voting.edge.site.rules._STANDS_US", 10**15)
+    for _ in range(10):
+        await fetch(site, "/campaigns/spring/rules")
+    assert renders["rules.html"] == 1
+
+
+async def test_what_nobody_else_asks_for_is_refused_where_there_is_no_time_for_it(
+    edge, monkeypatch
+):
+    alone = ("/campaigns/spring?q=x", "/embed/?color=%23123456", "/receipt?receipt=x")
+    browser = {"Accept": "text/html"}
+    for path in alone[:2]:
+        assert (await fetch(edge, path))[0].status == 200
+    monkeypatch.setattr(Budget, "spent", property(lambda _: True))
+    for path in alone:
+        answer, text = await fetch(edge, path, headers=browser)
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "2")
+        # There is no time for an error page either.
+        assert json.loads(text)["outcome"] == "overloaded"
+    answer, _ = await fetch(edge, "/nowhere", headers=browser)
+    assert (answer.status, answer.content_type) == (404, "application/problem+json")
+    for path in PAGES:
+        assert (await fetch(edge, f"/campaigns/spring{path}"))[0].status == 200
+    assert (await edge.like(await edge.token()))[0] == 201
+
+
+async def test_searches_that_are_too_many_leave_other_pages_their_time(edge, monkeypatch):
+    of = Budgets.of
+    spent = Budget(burst_seconds=float("-inf"))
+    monkeypatch.setattr(
+        Budgets, "of", lambda self, kind: spent if kind == "search" else of(self, kind)
+    )
+    answer, page = await fetch(edge, "/campaigns/spring?q=x", headers={"Accept": "text/html"})
+    assert answer.status == 503
+    assert "现在访问的人太多" in page
+    assert (await fetch(edge, "/embed/"))[0].status == 200
+
+
+async def test_the_site_map_is_made_once_for_each_state_of_the_campaigns(
+    site, postgres, monkeypatch
+):
+    made = []
+    sitemap = robots.sitemap
+    monkeypatch.setattr(robots, "sitemap", lambda *said: made.append(1) or sitemap(*said))
+    for n in range(8):
+        _, text = await fetch(site, "/sitemap.xml", headers={"Host": f"{n}.example.cn"})
+        assert f"<loc>http://{n}.example.cn/campaigns/spring/candidates/c008</loc>" in text
+    assert len(made) == 1
+    assert (await fetch(site, "/sitemap-1.xml"))[0].status == 404
+    await changed(postgres, "UPDATE candidates SET withdrawn_at = now() WHERE id = 'c008'")
+
+    async def left_out():
+        return "c008" not in (await fetch(site, "/sitemap.xml"))[1]
+
+    await wait_until_async(left_out, what="the site map without c008")
+    assert len(made) == 2
+
+
+async def test_what_is_kept_holds_no_state_of_a_campaign_that_is_over(site, postgres):
+    def alive():
+        gc.collect()
+        return sum(isinstance(one, Campaign) for one in gc.get_objects())
+
+    for n in range(1, 9):
+        await changed(postgres, "UPDATE candidates SET summary = $1 WHERE number = 1", f"第{n}稿")
+        await page_says(site, "/campaigns/spring/candidates/c001", f"第{n}稿")
+        # A page of each state stays, for nobody asks for it again.
+        await fetch(site, f"/campaigns/spring/candidates/c00{n}")
+        await fetch(site, f"/campaigns/spring?channel={quote(CHANNELS[n % 2])}")
+    # The present one, and the one before where nobody asked since.
+    assert alive() <= 3
+
+
+async def test_the_campaigns_page_is_compressed_before_anybody_finds_it(site, monkeypatch):
+    seen = []
+    keep = KeptPages.keep
+
+    def looked_at(self, key, made_from, page):
+        if "campaign" in key:
+            seen.extend(body._gzipped is not None for body in page._bodies.values())
+        return keep(self, key, made_from, page)
+
+    monkeypatch.setattr(KeptPages, "keep", looked_at)
+    await asyncio.gather(*(fetch(site, "/campaigns/spring") for _ in range(5)))
+    assert seen
+    assert all(seen)
+
+
+@pytest.mark.parametrize("page", ["", "/candidates/c001", "/ranking", "/privacy", "/notice"])
+async def test_a_cache_that_has_the_page_hears_that_it_is_the_same(
+    site, postgres, monkeypatch, page
+):
+    monkeypatch.setattr("voting.edge.site.campaign.ORDER_KEPT_SECONDS", 1_000_000_000)
+    monkeypatch.setattr("voting.edge.site.ranking.STANDS_SECONDS", 1_000)
+    await site.wait_for_counts("spring", {"c001": 0})
+    path = f"/campaigns/spring{page}"
+    first, _ = await fetch(site, path)
+    etag = first.headers["ETag"]
+    assert etag.startswith('W/"')
+    for known, encoding in ((etag, "gzip"), (f'"x", {etag}', "identity"), ("*", "gzip")):
+        headers = {"If-None-Match": known, "Accept-Encoding": encoding}
+        answer, text = await fetch(site, path, headers=headers)
+        assert (answer.status, text) == (304, "")
+        for name in ("ETag", "Cache-Control", "Surrogate-Key", "Vary"):
+            assert answer.headers[name] == first.headers[name]
+    answer, text = await fetch(site, path, headers={"If-None-Match": 'W/"another"'})
+    assert (answer.status, answer.headers["ETag"]) == (200, etag)
+    # Another host is another page, and another state too.
+    answer, _ = await fetch(site, path, headers={"Host": "x.example.cn", "If-None-Match": etag})
+    assert answer.status == 200
+    await changed(postgres, "UPDATE campaigns SET title = '另一个名字'")
+    await page_says(site, path, "另一个名字")
+    answer, _ = await fetch(site, path, headers={"If-None-Match": etag})
+    assert (answer.status, answer.headers["ETag"] != etag) == (200, True)
 
 
 async def test_a_page_comes_compressed_and_a_cache_may_keep_it_for_seconds(site):
@@ -425,6 +615,28 @@ async def test_the_privacy_notice_says_whom_to_ask_and_the_codes_own_numbers(sit
     )
     await page_says(site, "/campaigns/spring/privacy", "门户网站可以为已登录的用户")
     await page_says(site, "/campaigns/spring/privacy", "没有在这里登记联系方式")
+
+
+async def test_the_privacy_notice_claims_no_more_than_the_code_keeps(site):
+    text = " ".join(Read((await fetch(site, "/campaigns/spring/privacy"))[1]).text.split())
+    # Addresses stay in caches of the process's memory, which have no end in time.
+    assert "片刻" not in text
+    assert "只留在内存里" in text
+    assert "服务重启即消失" in text
+    assert "is gone when the service restarts" in text
+    # A device has another pseudonym in each campaign, a network has not.
+    pseudonyms = site.parts.pseudonyms
+    assert pseudonyms.device(b"d" * 16, "spring") != pseudonyms.device(b"d" * 16, "autumn")
+    assert "campaign" not in inspect.signature(pseudonyms.networks).parameters
+    assert "各活动之间互不相通" not in text
+    assert "网络代号每天更换，但同一天里在各活动中相同" in text
+    assert "the same in all campaigns" in text
+    # The operator's command asks for no second person.
+    assert "剔除须由两名工作人员" not in text
+    assert "技术人员另可用命令单独剔除" in text
+    assert "the operator of the machine can do it alone" in text
+    assert "从不发送" in text
+    assert "never sent" in text
 
 
 async def test_an_unknown_campaign_or_candidate_is_404(site):

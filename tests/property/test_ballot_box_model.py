@@ -23,7 +23,7 @@ from tally import closing
 from tests.model import Mark, Model, Tap
 from voting import ballot_box, journal
 from voting.ballot import Ballot, Outcome
-from voting.campaign import Campaign, Limits, Rules, VotingWindow, microseconds
+from voting.campaign import Campaign, Identity, Limits, Rules, VotingWindow, microseconds
 from voting.pseudonyms import Place
 
 ZONE = ZoneInfo("Asia/Shanghai")
@@ -44,6 +44,7 @@ PER_LIFE = [0, 0, 2, 5]
 PER_DEVICE = [2, 7, 30]
 PER_NETWORK = [1, 3, 1200]
 PAUSED = [None] * 9 + ["a test"]
+IDENTITIES = [Identity.OPTIONAL] * 5 + [Identity.REQUIRED]
 CANDIDATES = [1, 2, 3, 255, 256, 65_535]
 SCORES = [0] * 6 + [-800, 1_499, 1_500, 3_999, 4_000, 11_999, 12_000, 32_000]
 NETWORK_CLASSES = [0, 0, 1, 2, 4, 5]
@@ -60,7 +61,9 @@ CALLERS = "kkko"  # does the caller know it, or an older one?
 CLOSINGS = [None] * 8 + [True, True, False, False]  # closes, opens again before the batch
 
 
-def campaign_of(per_candidate, per_day, per_life, device, network, paused):
+def campaign_of(
+    per_candidate, per_day, per_life, device, network, paused, identity=Identity.OPTIONAL
+):
     return Campaign(
         number=7,
         id="model",
@@ -70,6 +73,7 @@ def campaign_of(per_candidate, per_day, per_life, device, network, paused):
             likes_per_candidate_per_day=per_candidate,
             candidates_per_day=per_day,
             likes_per_campaign=per_life,
+            identity=identity,
         ),
         limits=Limits(Rate(device, 60_000_000), Rate(network, 60_000_000)),
         paused_because=paused,
@@ -78,7 +82,10 @@ def campaign_of(per_candidate, per_day, per_life, device, network, paused):
 
 campaigns = st.builds(
     campaign_of,
-    *map(st.sampled_from, (PER_CANDIDATE, PER_DAY, PER_LIFE, PER_DEVICE, PER_NETWORK, PAUSED)),
+    *map(
+        st.sampled_from,
+        (PER_CANDIDATE, PER_DAY, PER_LIFE, PER_DEVICE, PER_NETWORK, PAUSED, IDENTITIES),
+    ),
 )
 taps = st.builds(
     Tap,
@@ -152,7 +159,10 @@ def history_of(seed):
 
     return (
         campaign_of(
-            *map(pick, (PER_CANDIDATE, PER_DAY, PER_LIFE, PER_DEVICE, PER_NETWORK, PAUSED))
+            *map(
+                pick,
+                (PER_CANDIDATE, PER_DAY, PER_LIFE, PER_DEVICE, PER_NETWORK, PAUSED, IDENTITIES),
+            )
         ),
         pick(STARTS),
         [

@@ -52,6 +52,7 @@ STATES = {
     "later": {"opens": timedelta(days=1)},
     "paused": {"paused": "检查"},
     "signed": {"rules": {"identity": "required"}},
+    "signed-off": {"rules": {"identity": "required"}, "paused": "检查"},
 }
 WITHDRAWN = "c005"
 VOUCHES = Portal()
@@ -91,10 +92,11 @@ class Side:
         campaign = self.edge.parts.catalog.campaigns[self.campaign(state)]
         return self.edge.parts.mint.issue(campaign, time.time() + 86_400)
 
-    def vouched(self, state):
-        """The token of somebody whom a portal vouches for, the same each time."""
+    def vouched(self, state, seconds_ago=0):
+        """The token of somebody whom a portal vouches for, of the same device each time."""
         campaign = self.edge.parts.catalog.campaigns[self.campaign(state)]
-        device = self.edge.parts.mint.new(campaign, time.time(), level=3 | PROVEN)
+        issued_at = time.time() - seconds_ago
+        device = self.edge.parts.mint.new(campaign, issued_at, level=3 | PROVEN)
         device = msgspec.structs.replace(device, device_id=b"\0" + self.address[-11:].zfill(11))
         return self.edge.parts.mint.sign(device)
 
@@ -172,7 +174,7 @@ ANSWERED = {
     "life": [201, 200, 201, 409, 409],
     "slow": [201, 200, 201, 429, 429],
     "crowd": [201, 200, 201, 201, 409],
-    **dict.fromkeys(("shut", "over", "soon", "later", "paused", "signed"), [403] * 5),
+    **dict.fromkeys(("shut", "over", "soon", "later", "paused", "signed", "signed-off"), [403] * 5),
 }
 BODIES = (
     *(
@@ -191,6 +193,8 @@ BODIES = (
     lambda side, state: side.like(state, "c003", "click-0010")[:-1] + b',"a":[1]}',
     lambda side, state: side.like(state, token=side.newcomer(state)),
     *(lambda side, state: side.like(state, "c003", "click-0017", token=side.vouched(state)),) * 2,
+    lambda side, state: side.like(state, "c003", "click-0018", side.vouched(state, 86_400)),
+    lambda side, state: b'{"token":"%b"}' % side.vouched(state, 86_400).encode(),
     *(lambda side, state: side.identity(state),) * 3,
     lambda side, state: side.identity(state, aud="elsewhere"),
     lambda side, state: side.identity(state, iss="https://evil.example"),
@@ -355,6 +359,7 @@ async def both(tmp_path, valkey_url, postgres_dsn, postgres, monkeypatch):
     # Nor does it depend on the moment who gets a challenge.
     monkeypatch.setattr(issuing, "_AT_MOST", Rate(1_000_000, 1_000_000))
     monkeypatch.setattr(vouching, "_WRONG_AT_MOST", Rate(1_000_000, 1_000_000))
+    monkeypatch.setattr(vouching, "_WRONG_AT_MOST_WIDE", Rate(1_000_000, 1_000_000))
     now = datetime.now(UTC)
     for state, made in STATES.items():
         for side in SIDES:

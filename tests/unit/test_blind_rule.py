@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voting.campaign import Campaign, Rules, Visibility, VotingWindow, microseconds
-from voting.edge.blind import is_blind, public_as_of_us
+from voting.visibility import is_blind, public_as_of_us
 
 ZONE = ZoneInfo("Asia/Shanghai")
 OPENS = datetime(2026, 7, 1, 9, tzinfo=ZONE)

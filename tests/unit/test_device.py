@@ -14,7 +14,7 @@ from antifraud.networks import prefixes_of
 from antifraud.signals import LOW_END, PROVEN
 from voting.ballot import Position
 from voting.campaign import Campaign, VotingWindow
-from voting.device import TOKEN_LENGTH, VALID_SECONDS, Mint
+from voting.device import TOKEN_LENGTH, VALID_SECONDS, VOUCHED_VALID_SECONDS, Mint
 from voting.keys import Keys
 from voting.pseudonyms import Place, Pseudonyms
 from voting.receipt import Receipts
@@ -208,3 +208,26 @@ def test_token_is_good_for_half_a_year():
     token = Mint(KEYS).issue(CAMPAIGN, NOW)
     assert Mint(KEYS).open(token, NOW + VALID_SECONDS - 1) is not None
     assert Mint(KEYS).open(token, NOW + VALID_SECONDS) is None
+
+
+def test_token_of_whom_a_portal_vouches_for_is_good_for_a_day_however_often_it_is_signed_anew():
+    mint = Mint(KEYS)
+    vouched = mint.new(CAMPAIGN, NOW, level=3 | PROVEN)
+    later = NOW + VOUCHED_VALID_SECONDS - 1
+    for token in (mint.sign(vouched), mint.promote(vouched, 3 | PROVEN, later)):
+        assert mint.verify(token, CAMPAIGN, later) == vouched
+        assert mint.open(token, vouched.valid_until) is None
+    assert VOUCHED_VALID_SECONDS <= 86_400 < VALID_SECONDS
+
+
+def test_only_a_token_of_a_portals_person_whose_day_is_over_has_ended():
+    mint = Mint(KEYS)
+    ended = NOW + VOUCHED_VALID_SECONDS + 1
+    vouched = mint.issue(CAMPAIGN, NOW, level=3)
+    assert mint.has_ended(vouched, CAMPAIGN, ended)
+    assert not mint.has_ended(vouched, CAMPAIGN, NOW)
+    assert not mint.has_ended(vouched, OTHER, ended)
+    assert not mint.has_ended(vouched[:-1] + "?", CAMPAIGN, ended)
+    assert not mint.has_ended("", CAMPAIGN, ended)
+    stranger = mint.issue(CAMPAIGN, NOW, level=1)
+    assert not mint.has_ended(stranger, CAMPAIGN, NOW + VALID_SECONDS + 1)

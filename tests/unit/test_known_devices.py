@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voting.campaign import Campaign, VotingWindow
-from voting.device import Mint
+from voting.device import VOUCHED_VALID_SECONDS, Mint
 from voting.edge import known_devices
 from voting.edge.known_devices import KnownDevices
 from voting.keys import Keys
@@ -27,10 +27,16 @@ REFUSED = (
     *(Mint(RETIRED).issue(campaign, NOW) for campaign in CAMPAIGNS),
     *("", "x" * 52, MINT.issue(CAMPAIGNS[0], NOW)[:-1]),
 )
-TOKENS = (*(MINT.issue(campaign, NOW) for campaign in CAMPAIGNS for _ in range(4)), *REFUSED)
+TOKENS = (
+    *(MINT.issue(campaign, NOW) for campaign in CAMPAIGNS for _ in range(4)),
+    *(MINT.issue(campaign, NOW, level=3) for campaign in CAMPAIGNS for _ in range(2)),
+    *REFUSED,
+)
 ASKED = st.lists(
     st.tuples(
-        st.sampled_from(TOKENS), st.sampled_from(CAMPAIGNS), st.sampled_from((0, 100, 3_000, 2_000))
+        st.sampled_from(TOKENS),
+        st.sampled_from(CAMPAIGNS),
+        st.sampled_from((0, 100, 3_000, 50_000)),
     ),
     max_size=40,
 )
@@ -63,6 +69,13 @@ def test_known_device_is_none_of_another_campaign():
     assert known.find(TOKENS[0], CAMPAIGNS[0], NOW)
     assert known.find(TOKENS[0], CAMPAIGNS[1], NOW) is None
     assert known.find(TOKENS[0], CAMPAIGNS[0], NOW)
+
+
+def test_known_device_of_a_portals_person_is_none_after_its_day():
+    known, token = KnownDevices(MINT, PSEUDONYMS), MINT.issue(CAMPAIGNS[0], NOW, level=3)
+    assert known.find(token, CAMPAIGNS[0], NOW)
+    assert known.find(token, CAMPAIGNS[0], NOW + VOUCHED_VALID_SECONDS - 1)
+    assert known.find(token, CAMPAIGNS[0], NOW + VOUCHED_VALID_SECONDS) is None
 
 
 @given(st.lists(st.integers(0, 50)), st.integers(1, 20))

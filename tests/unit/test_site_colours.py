@@ -1,13 +1,17 @@
 """Any colour of a campaign gives pages that can be read."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import voting
 from voting.edge.site.colours import DEFAULT, banner, contrast, dark, is_colour, light
 from voting.edge.site.static import STATIC
 from voting.edge.site.theme import css_of
 
+WIDGET = Path(voting.__file__).parent / "widget"
 any_colour = st.integers(0, 0xFFFFFF).map(lambda number: f"#{number:06x}")
 EDGES = ["#000000", "#ffffff", "#808080", "#ffff00", "#00ff00", "#0000ff", "#ff00ff", "#777777"]
 
@@ -34,6 +38,12 @@ def test_text_and_buttons_of_any_colour_can_be_read_in_light_and_dark(colour):
 @pytest.mark.parametrize("colour", EDGES)
 def test_so_do_the_colours_at_the_edges(colour):
     assert_readable(colour)
+
+
+def test_where_nobody_chose_a_colour_pages_and_elements_have_the_same():
+    css = (WIDGET / "src" / "like.css").read_text(encoding="utf-8")
+    assert f"--_fill: var(--like-color, {DEFAULT});" in css
+    assert light(DEFAULT).fill == DEFAULT
 
 
 def test_a_colour_that_can_be_read_stays_as_it_was_given():

@@ -66,6 +66,8 @@ WITHDRAWN = "这位候选人已退出"
 _WORDS = {outcome: outcome.name.lower().replace("_", "-") for outcome in Outcome}
 _WORDS[Outcome.CLICK_REUSED] = "malformed"
 _RETRY_AFTER_503_SECONDS = 2
+FOR_GOOD = "public, max-age=31536000, immutable"
+"""Cache-Control of what never changes behind its address."""
 _JSON = "application/json; charset=utf-8"
 _PROBLEM_JSON = "application/problem+json; charset=utf-8"
 _SERVER = "dianzan"
@@ -250,7 +252,7 @@ def _outcome_refusal(cast: Cast, campaign: Campaign, origin: str | None) -> Answ
     if outcome in (Outcome.CLOSED, Outcome.NOT_OPEN, Outcome.PAUSED):
         members = window_members(campaign)
         if outcome is Outcome.PAUSED:
-            detail = campaign.paused_because
+            detail = members["paused_because"] = campaign.paused_because
     elif outcome is Outcome.THROTTLED:
         retry_after_seconds = max(1, -(-cast.wait_ms // 1000))
     elif outcome is Outcome.QUOTA_SPENT:

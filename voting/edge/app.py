@@ -55,7 +55,8 @@ from voting.edge.site import (
     static,
     theme,
 )
-from voting.edge.site.render import KEPT, KeptPages
+from voting.edge.site.budget import BUDGETS, Budgets
+from voting.edge.site.kept import KEPT, STATES, KeptPages, States
 from voting.edge.store_watch import watch_store
 from voting.edge.vouching import Vouching
 from voting.heartbeat import Heartbeat, Part, instance_name
@@ -86,6 +87,9 @@ def build_app(edge: Edge) -> web.Application:
     app[EDGE] = edge
     app[videos.READERS] = videos.Readers()
     app[KEPT] = KeptPages()
+    app[STATES] = States()
+    app[BUDGETS] = Budgets()
+    app[robots.SITEMAPS] = robots.Sitemaps()
     app[campaign_site.WALL] = campaign_site.Wall()
     app[ranking.RANKINGS] = ranking.Rankings()
     app.add_routes(
@@ -140,11 +144,12 @@ def build_app(edge: Edge) -> web.Application:
             web.get("/campaigns/{campaign}/theme.css", theme.get_theme),
             web.get("/campaigns/{campaign}/notice", notice.get_newest_notice),
             web.get(
-                r"/campaigns/{campaign}/notice/{number:[1-9]\d{0,5}}",
+                r"/campaigns/{campaign}/notice/{number:[1-9][0-9]{0,5}}",
                 notice.get_notice,
             ),
             web.get("/robots.txt", robots.get_robots),
             web.get("/sitemap.xml", robots.get_sitemap),
+            web.get("/sitemap-{part:[1-9][0-9]{0,3}}.xml", robots.get_sitemap),
             web.get("/static/{name}", static.get_static),
             web.get("/static/colour/{colour:[0-9a-f]{6}}.css", cards.get_colour),
             web.get("/healthz", campaigns.get_health),

@@ -9,16 +9,17 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple
 
 from voting.ballot import Position
 from voting.ballot_box import BallotBox
-from voting.campaign import Campaign, Phase, Visibility, microseconds, moment_at
+from voting.campaign import Campaign, Phase, Visibility, moment_at
 from voting.edge.answers import dumps
 from voting.edge.live_catalog import DATABASE_AWAY, LiveCatalog
 from voting.journal import counted_sums
 from voting.store_line import StoreDown
+from voting.visibility import publication_hours
 
 _REFRESH_EVERY_SECONDS = 1.0
 _LIVE = Visibility.LIVE
@@ -127,7 +128,7 @@ class Board:
             self._publish(
                 campaign,
                 made_from,
-                lambda: _shown(campaign, snapshot.at_us, snapshot.epoch, snapshot.seq, counts),
+                lambda: counts_at(campaign, snapshot.at_us, snapshot.epoch, snapshot.seq, counts),
             )
         elif visibility is Visibility.DAILY:
             await self._refresh_daily(campaign, snapshot.at_us)
@@ -148,7 +149,7 @@ class Board:
         found = await self._catalog.published_until(campaign, last)
         if found is not None:
             counts, epoch, seq = found
-            self._publish(campaign, last, lambda: _shown(campaign, last, epoch, seq, counts))
+            self._publish(campaign, last, lambda: counts_at(campaign, last, epoch, seq, counts))
         elif campaign.id not in self._published:
             self._publish(campaign, None, lambda: _hidden(None))
 
@@ -170,21 +171,12 @@ class Board:
         return made is not None and made[0] is campaign and made[1] == made_from
 
 
-def publication_hours(campaign: Campaign, now_us: int) -> tuple[int, int]:
-    """(last, next) moment of the day's publication hour around now, epoch microseconds."""
-    zone = campaign.window.zone
-    now = moment_at(now_us, zone)
-    at = datetime.combine(now.date(), campaign.rules.counts_daily_at, zone)
-    last = at if at <= now else at - timedelta(days=1)
-    return microseconds(last), microseconds(last + timedelta(days=1))
-
-
 _NOTHING = object()
 """What hidden counts are made from where a campaign's new state hides them, until the next
 refresh."""
 
 
-def _shown(
+def counts_at(
     campaign: Campaign, as_of_us: int, epoch: int, seq: int, counts: dict[int, int]
 ) -> _Counts:
     as_of = moment_at(as_of_us, campaign.window.zone).isoformat(timespec="milliseconds")

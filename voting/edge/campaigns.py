@@ -1,4 +1,4 @@
-"""Public data of a campaign: its rules, its candidates, their pictures."""
+"""Public data of a campaign: its rules and its candidates."""
 
 import time
 from typing import Any
@@ -57,7 +57,7 @@ async def get_campaign(request: web.Request) -> web.Response:
             "counts_daily_at": rules.counts_daily_at.isoformat("minutes")
             if rules.counts == "daily"
             else None,
-            "candidates": sum(not c.withdrawn for c in campaign.candidates),
+            "candidates": len(campaign.standing),
             **changes_members(campaign),
             "server_time": now.isoformat(timespec="milliseconds"),
         }

@@ -65,12 +65,13 @@ WORDS = {
         "test": "（测试，不计入结果）",
         "left": "今日还可点赞 {} 次",
         "left-one": "今日还可点赞 1 次",
-        "wait": "请等待 {} 秒，然后再按一次「点赞」",
-        "now": "请再按一次「点赞」",
+        "wait": "请等待 {} 秒，然后再按一次“点赞”",
+        "now": "请再按一次“点赞”",
         "why-wait": (
             "为防止刷票，需要稍等片刻验证这台设备。页面不会自动刷新，等待期间请不要关闭。"
         ),
         "likes": "个赞",
+        "receipt": "查看回执",
         "story": "人物介绍",
         "rules": "活动规则",
         "opens": "点赞尚未开始，{}（{}）开始",
@@ -97,6 +98,7 @@ WORDS = {
             " please leave it open."
         ),
         "likes": "likes",
+        "receipt": "See the receipt",
         "story": "About",
         "rules": "Rules",
         "opens": "Not open yet: opens on {} ({})",
@@ -106,7 +108,11 @@ WORDS = {
 }
 
 SAID = {
-    "zh": {"counted": "点赞成功，感谢您的支持", "repeated": "今日已点赞"}
+    "zh": {
+        "counted": "点赞成功，感谢您的支持",
+        "repeated": "今日已点赞",
+        "identity-ended": "登录已过期，请回到门户网站重新登录后再点赞",
+    }
     | {word: title for word, (_, title) in PROBLEMS.items()},
     "en": {
         "counted": "Your like is counted. Thank you!",
@@ -120,6 +126,7 @@ SAID = {
         "not-open": "Not open yet",
         "paused": "Paused",
         "identity-required": "Please sign in to the portal first",
+        "identity-ended": "Your sign-in has ended: please go back to the portal and sign in again",
         "unknown-candidate": "There is no such candidate",
         "malformed": "The request was not understood; please try again",
         "overloaded": "Too many visitors just now: please try again in a moment",

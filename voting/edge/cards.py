@@ -7,8 +7,9 @@ address and its form, beside the ticket, as long as that is needed. It is believ
 together with a ticket of its own, which ends with its 15 minutes and its network: nobody can make
 others vote with a device by a link. A device that came in a cookie is in no address.
 
-Counts are up to a second old. So a counted press takes its receipt along to the page that says so,
-which counts it where the count does not yet.
+A counted press takes its receipt along to the page that says so: for a link to it, and because
+counts are up to a second old, so that the vote is counted where the count does not have it yet. A
+held press has one just the same.
 
 Every address in it is relative, and so is the way back: it works under any path that a proxy mounts
 the edge at. The cookie's path is the edge's own; such a proxy has to rewrite it (nginx:
@@ -32,7 +33,7 @@ from antifraud.signals import VOUCHED
 from voting.ballot import Outcome, Position
 from voting.campaign import Campaign, Candidate, Identity, Phase, Rules
 from voting.device import VALID_SECONDS, DeviceToken
-from voting.edge.answers import headers, problem, public_headers, word_of
+from voting.edge.answers import FOR_GOOD, headers, problem, public_headers, word_of
 from voting.edge.bodies import CLICK_RULE, FORM_TYPES, is_click, read_body
 from voting.edge.campaigns import campaign_of, candidate_of
 from voting.edge.card_words import SAID, WORDS, choices_of, colour_of, said_of_phase
@@ -50,7 +51,6 @@ from voting.pseudonyms import Place
 from voting.store_line import StoreDown
 
 _COOKIE = "dianzan-device"
-_FOR_GOOD = "public, max-age=31536000, immutable"
 
 
 async def get_card(request: web.Request) -> web.Response:
@@ -79,6 +79,8 @@ async def get_card(request: web.Request) -> web.Response:
     lang = choices_of(query).lang
     # Only our own words come back out of the query, and a ticket that we wrote for this device.
     message = said_of_phase(campaign, phase, lang) or SAID[lang].get(query.get("said", ""))
+    receipt = query.get("receipt", "")
+    own = _vote_of(edge, campaign, receipt)
     ticket = query.get("ticket", "")
     waiting = _waiting_seconds(edge, ticket, token, place, now)
     if waiting is None:
@@ -95,7 +97,8 @@ async def get_card(request: web.Request) -> web.Response:
         ticket=ticket,
         device="" if held == kept else held,
         waiting=waiting if phase is Phase.OPEN else None,
-        own=_vote_of(edge, campaign, query.get("receipt", "")),
+        receipt="" if own is None else receipt,
+        own=own,
     )
 
 
@@ -135,6 +138,7 @@ def _page(
     ticket: str = "",
     device: str = "",
     waiting: int | None = None,
+    receipt: str = "",
     own: Position | None = None,
 ) -> web.Response:
     edge, choices = request.app[EDGE], choices_of(request.query)
@@ -160,6 +164,7 @@ def _page(
         ticket=ticket,
         device=device,
         waiting=waiting,
+        receipt=receipt,
     )
     made = headers("text/html; charset=utf-8")
     made["Content-Security-Policy"] = policy(
@@ -203,6 +208,9 @@ async def post_card(request: web.Request) -> web.Response:
     place = edge.client_address.place(sender)
     client = edge.client_address.client(sender)
     kept = request.cookies.get(_COOKIE, "")
+    if edge.mint.has_ended(kept, campaign, now):
+        # No stranger's device instead: what they like with it would be beside what they liked.
+        return _back(request, campaign, candidate, None, "identity-ended")
     held = _device_of(edge, campaign, place, kept, fields, now)
     device = edge.known_devices.find(held, campaign, now)
     if device is None:
@@ -236,26 +244,26 @@ def _back(
     request: web.Request,
     campaign: Campaign,
     candidate: Candidate,
-    held: str,
+    held: str | None,
     word: str,
     ticket: str = "",
     *,
     receipt: str | None = None,
     in_address: bool = False,
 ) -> web.Response:
-    """Back to the card, which says this word, with the device in its cookie; `in_address`: in the
-    page's address too. `receipt`: of the vote that was counted."""
+    """Back to the card, which says this word, with the device in its cookie (None: that is taken
+    away); `in_address`: in the page's address too. `receipt`: of the vote that was counted."""
     said = {"said": word} | ({"ticket": ticket} if ticket else {})
     if receipt:
         said["receipt"] = receipt
-    if in_address:
+    if in_address and held:
         said["device"] = held
     made = headers("text/plain")
     made[hdrs.LOCATION] = _address(candidate, {**said, **choices_of(request.query).kept})
     # By hand: http.cookies knows Partitioned only from Python 3.14 on. A token is base64url.
     made[hdrs.SET_COOKIE] = (
-        f"{_COOKIE}={held}; Max-Age={VALID_SECONDS}; Path={_cookie_path(campaign)};"
-        " Secure; HttpOnly; SameSite=None; Partitioned"
+        f"{_COOKIE}={held or ''}; Max-Age={VALID_SECONDS if held else 0};"
+        f" Path={_cookie_path(campaign)}; Secure; HttpOnly; SameSite=None; Partitioned"
     )
     return web.Response(status=303, headers=made)
 
@@ -301,7 +309,7 @@ async def get_colour(request: web.Request) -> web.Response:
     """GET /static/colour/{rrggbb}.css: the card's colours, as a file, since its policy allows no
     style in the page."""
     body, digest = _colour_sheet(request.match_info["colour"])
-    cache = _FOR_GOOD if request.query_string == digest else "public, max-age=300"
+    cache = FOR_GOOD if request.query_string == digest else "public, max-age=300"
     return answer(request, body, public_headers("text/css; charset=utf-8", cache))
 
 

@@ -25,7 +25,7 @@ from voting.ballot_box import BallotBox
 from voting.campaign import Campaign, Candidate, Rules, VotingWindow
 from voting.device import Mint
 from voting.edge import fast_lane
-from voting.edge.board import Board, _shown
+from voting.edge.board import Board, counts_at
 from voting.edge.client_address import ClientAddress
 from voting.edge.client_facts import client_of
 from voting.edge.encoded import EncodedCandidates, EncodedCounts
@@ -148,7 +148,9 @@ async def measure(rounds: int = _ROUNDS) -> list[Step]:
     board = Board(catalog, box)
     # No two alike, as late in a campaign: what compresses worst.
     counts = {number: number * 271_828 % 314_159 for number in range(1, CANDIDATES + 1)}
-    board._publish(campaign, None, lambda: _shown(campaign, time.time_ns() // 1000, 0, 0, counts))
+    board._publish(
+        campaign, None, lambda: counts_at(campaign, time.time_ns() // 1000, 0, 0, counts)
+    )
     metrics = EdgeMetrics()
     edge = Edge(
         settings=load_settings(_env_file=None),

@@ -82,7 +82,7 @@ class EncodedCandidates:
     def _all(self, campaign: Campaign) -> _Listed:
         made = self._made.get(campaign.id)
         if made is None or made.campaign is not campaign:
-            each = {one.id: dumps(self._public(campaign, one)) for one in shown(campaign)}
+            each = {one.id: dumps(self._public(campaign, one)) for one in campaign.standing}
             withdrawn = {
                 one.id: dumps(self._withdrawn(campaign, one))
                 for one in campaign.candidates
@@ -149,7 +149,3 @@ def _shuffled(listed: _Listed, seed: str) -> bytes:
     each = [*listed.each.values()]
     order = random.Random(seed).sample(each, len(each))  # noqa: S311
     return _stem(order, listed.withdrawn.values())
-
-
-def shown(campaign: Campaign) -> list[Candidate]:
-    return [candidate for candidate in campaign.candidates if not candidate.withdrawn]

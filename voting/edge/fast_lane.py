@@ -284,6 +284,7 @@ class LaneConnection(asyncio.Protocol):
         "_peer",
         "_peer_key",
         "_transport",
+        "_unread_bytes",
         "_writing_paused",
         "lane",
     )
@@ -294,6 +295,7 @@ class LaneConnection(asyncio.Protocol):
         self._peer = ""
         self._peer_key = b""
         self._active_at = 0.0
+        """When its client last sent something, or took something of what it did not read yet."""
         self._came = b""
         """Received and not looked at yet."""
         self._held = b""
@@ -305,6 +307,8 @@ class LaneConnection(asyncio.Protocol):
         self._blocked = False
         """Nothing is read, and what is held waits until all that is on its way is answered."""
         self._writing_paused = False
+        self._unread_bytes = 0
+        """Of answers, that the kernel did not take yet when it was last looked at."""
         self._behind: EdgeProtocol | None = None
         self._fed = 0
         """Requests handed to it."""
@@ -376,11 +380,13 @@ class LaneConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._writing_paused = True
+        self._unread_bytes = 0
         if self._behind is not None:
             self._behind.pause_writing()
 
     def resume_writing(self) -> None:
         self._writing_paused = False
+        self._active_at = self.lane.now()  # who reads is there, though it sends nothing for long
         if self._behind is not None:
             self._behind.resume_writing()
         self._go_on()
@@ -556,12 +562,21 @@ class LaneConnection(asyncio.Protocol):
     # The end.
 
     def end_if_late(self, now: float) -> None:
-        """Close where a head or a body is overdue, or nothing came for long."""
+        """Close where a head or a body is overdue, or nothing came and nothing was taken for long.
+        Called each second: so what is unread is seen to shrink. Known weakness: who takes a little
+        now and then stays, as one who asks for a little now and then does; connections are capped.
+        """
         transport = self._transport
         if transport is None or transport.is_closing():
             return
         if self._came:
             return  # it is we who are late
+        if self._writing_paused:
+            # One large answer is written at once, and goes on being read without `resume_writing`.
+            unread = transport.get_write_buffer_size()
+            if unread < self._unread_bytes:
+                self._active_at = now
+            self._unread_bytes = unread
         if self._held_since and not self._blocked and not self._given_away:
             most = protocol.BODY_SECONDS_MAX if self._awaits_body else protocol.HEAD_SECONDS_MAX
             if now - self._held_since > most:

@@ -38,7 +38,6 @@ counts, does not forget.
 """
 
 import asyncio
-import hashlib
 import math
 import time
 from collections.abc import Callable
@@ -61,7 +60,7 @@ from antifraud.networks import NetworkClass
 from antifraud.signals import LOW_END, PROVEN
 from voting import journal
 from voting.campaign import Campaign
-from voting.device import DeviceToken, Mint
+from voting.device import DeviceToken, Mint, following_device_id
 from voting.keys import Keys
 from voting.pseudonyms import Place
 from voting.remembered import remember
@@ -211,12 +210,8 @@ class Issuing:
     def _device_of_click(
         self, campaign: Campaign, place: Place, agent_class: int, click: str
     ) -> bytes:
-        made = hashlib.blake2b(key=self._keys.identity, digest_size=11, person=b"dz-form-click")
         parts = (campaign.id.encode(), place.prefixes.wide, b"%d" % agent_class, click.encode())
-        for raw in parts:
-            # With its length before it: no two of these can be read as two others.
-            made.update(len(raw).to_bytes(4, "big") + raw)
-        return bytes(1) + made.digest()  # shard 0, as all have for now
+        return following_device_id(self._keys.identity, b"dz-form-click", *parts)
 
     def _new(
         self, campaign: Campaign, place: Place, agent_class: int, now: float, shard: int = 0

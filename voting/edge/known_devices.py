@@ -17,6 +17,8 @@ class Device(msgspec.Struct, frozen=True, gc=False):
     token: DeviceToken
     pseudonym: bytes
     """Of the device in the token's campaign."""
+    valid_until: float
+    """DeviceToken.valid_until, for whom is known longer than that."""
 
 
 class KnownDevices:
@@ -36,9 +38,11 @@ class KnownDevices:
         anybody can make as many as they like."""
         held = self._held.get(token)
         if held is not None:
-            return held if held.token.campaign == campaign.number else None
+            good = held.token.campaign == campaign.number and now < held.valid_until
+            return held if good else None
         read = self._mint.verify(token, campaign, now)
         if read is None:
             return None
-        device = Device(read, self._pseudonyms.device(read.device_id, campaign.id))
+        pseudonym = self._pseudonyms.device(read.device_id, campaign.id)
+        device = Device(read, pseudonym, float(read.valid_until))
         return remember(self._held, token, device, _HELD_MAX)

@@ -13,12 +13,11 @@ from antifraud.signals import (
     OTHER_AGENT,
     OTHER_NETWORK,
     TLS_UNLIKE_AGENT,
-    VOUCHED,
     Signals,
 )
 from voting.ballot import Ballot, Cast, Outcome
 from voting.ballot_box import OnCast
-from voting.campaign import Campaign, Candidate, Identity
+from voting.campaign import Campaign, Candidate, Identity, Phase
 from voting.device import DeviceToken
 from voting.edge.answers import WITHDRAWN, Answer, allow, like_answer, overloaded, refusal
 from voting.edge.bodies import CLICK_RULE, decode_like, is_click, read_body
@@ -33,6 +32,11 @@ from voting.view import NoView
 _OVERLOADED = Cast(Outcome.OVERLOADED)
 _CHALLENGE = Cast(Outcome.CHALLENGE)
 _IDENTITY_REQUIRED = Cast(Outcome.IDENTITY_REQUIRED)
+_SHUT = {
+    Phase.NOT_OPEN: Outcome.NOT_OPEN,
+    Phase.PAUSED: Outcome.PAUSED,
+    Phase.CLOSED: Outcome.CLOSED,
+}
 _CLOCKS_MAY_DIFFER_US = 15 * 60 * 1_000_000
 
 
@@ -132,9 +136,24 @@ def _refuse(
     return refusal(word, title=title, detail=detail, origin=origin)
 
 
+def _cast_of_newcomer(campaign: Campaign, now_us: int) -> Cast:
+    """What becomes of the like of a device that has not solved its first challenge. It can have no
+    vote yet whose answer it missed, so the store is spared; the order is the store's."""
+    phase = campaign.phase_at(now_us)
+    if phase is not Phase.OPEN:
+        return Cast(_SHUT[phase])
+    return _IDENTITY_REQUIRED if campaign.rules.identity is Identity.REQUIRED else _CHALLENGE
+
+
 def put_tap(edge: Edge, tap: Tap, on_cast: OnCast) -> None:
     """Judge one like of a verified device and put it into the ballot box; every route to a like
-    ends here."""
+    ends here.
+
+    In this order: a click that was counted before has its first answer again; no likes now
+    (closed, not open, paused); nobody vouches for the device, where somebody must; all else. The
+    store tells, for it alone knows the clicks: so where identity is required, strangers' likes cost
+    as much as others. Weakness: long after the close a counted click is told that it is closed.
+    """
     campaign, box = tap.campaign, edge.ballot_box
     now_us = box.store_now_us()
     # Where no difference of clocks can matter, the store is spared a crowd that comes too late;
@@ -146,12 +165,8 @@ def put_tap(edge: Edge, tap: Tap, on_cast: OnCast) -> None:
     if now_us < window.opens_at_us - _CLOCKS_MAY_DIFFER_US:
         on_cast(Cast(Outcome.NOT_OPEN))
         return
-    rung = tap.device.token.rung
-    if rung < VOUCHED and campaign.rules.identity is _REQUIRED:
-        on_cast(_IDENTITY_REQUIRED)
-        return
-    if not rung:
-        on_cast(_CHALLENGE)  # it has not solved its first one
+    if not tap.device.token.rung:
+        on_cast(_cast_of_newcomer(campaign, now_us))
         return
     signals = signals_of(edge, tap, now_us // 1_000_000)
     ballot = Ballot(
@@ -188,7 +203,6 @@ def signals_of(edge: Edge, tap: Tap, now_seconds: int) -> Signals:
     )
 
 
-_REQUIRED = Identity.REQUIRED
 _DATACENTRE = NetworkClass.DATACENTRE
 _MAY_BE_DATACENTRE = frozenset({NetworkClass.UNKNOWN, NetworkClass.DATACENTRE})
 

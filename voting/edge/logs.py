@@ -16,7 +16,7 @@ for whom is nowhere.
 from aiohttp import web
 
 from voting.campaign import Visibility
-from voting.edge.answers import public_headers, public_problem
+from voting.edge.answers import FOR_GOOD, public_headers, public_problem
 from voting.edge.campaigns import campaign_of
 from voting.edge.log_desk import IN_VAIN, OverAsked
 from voting.edge.parts import EDGE
@@ -26,7 +26,6 @@ from voting.merkle import ENTRIES_LEVEL, TileId, read_tile_path
 LOGS = {log.word: log for log in Log}
 
 _TEXT = "text/plain; charset=utf-8"
-_FOR_GOOD = "public, max-age=31536000, immutable"
 _FOR_NOW = "public, max-age=5"
 _AFTER_CLOSE = "public when the campaign has closed"
 
@@ -81,7 +80,7 @@ async def get_tile(request: web.Request) -> web.Response:
         return no_answer(why)
     if content is None:
         return public_problem("not-found", detail="the log is not as long")
-    return web.Response(body=content, headers=public_headers("application/octet-stream", _FOR_GOOD))
+    return web.Response(body=content, headers=public_headers("application/octet-stream", FOR_GOOD))
 
 
 def no_answer(why: BaseException) -> web.Response:

@@ -64,7 +64,6 @@ class ShownVideo(NamedTuple):
         return f"{minutes}:{seconds:02}"
 
 
-FOR_GOOD = "public, max-age=31536000, immutable"
 VIDEO_TYPES: Mapping[str, str] = {"mp4": "video/mp4", "mov": "video/quicktime"}
 
 

@@ -3,9 +3,9 @@
 from aiohttp import web
 
 from voting.catalog import PhotoForm
-from voting.edge.answers import public_headers, public_problem
+from voting.edge.answers import FOR_GOOD, public_headers, public_problem
 from voting.edge.live_catalog import DATABASE_AWAY
-from voting.edge.media import FOR_GOOD, etag_of, is_known
+from voting.edge.media import etag_of, is_known
 from voting.edge.parts import EDGE
 
 _FOR_NOW = "public, max-age=300"

@@ -14,8 +14,9 @@ from typing import NamedTuple
 import structlog
 from aiohttp import hdrs, web
 
-from voting.edge.answers import public_headers, public_problem
-from voting.edge.media import FOR_GOOD, VIDEO_TYPES, etag_of, is_known
+from voting.campaign import Video
+from voting.edge.answers import FOR_GOOD, public_headers, public_problem
+from voting.edge.media import VIDEO_TYPES, etag_of, is_known
 from voting.edge.parts import EDGE
 from voting.media_files import video_path
 
@@ -76,6 +77,22 @@ async def get_video(request: web.Request) -> web.StreamResponse:
     video = edge.catalog.videos.get(request.match_info["video"])
     if video is None or video.kind != request.match_info["kind"]:
         return public_problem("not-found" if edge.catalog.read else "store-down")
+    path = str(video_path(edge.settings.media_path, video.id, video.kind))
+    try:
+        # First of all: of a lost file nobody is to hear that it is there, or that it is the same.
+        descriptor = await asyncio.to_thread(os.open, path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as why:
+        log.error("video-not-there", path=path, why=why.strerror)
+        return public_problem("not-found")
+    try:
+        return await _answer(request, video, path, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+async def _answer(
+    request: web.Request, video: Video, path: str, descriptor: int
+) -> web.StreamResponse:
     made = public_headers(VIDEO_TYPES[video.kind], FOR_GOOD)
     made[hdrs.ETAG] = etag = etag_of(video.id)
     made[hdrs.ACCEPT_RANGES] = "bytes"
@@ -102,20 +119,19 @@ async def get_video(request: web.Request) -> web.StreamResponse:
         return public_problem("overloaded")
     readers.now += 1
     try:
-        path = video_path(edge.settings.media_path, video.id, video.kind)
-        return await _send(request, answer, str(path), begin, end)
+        return await _send(request, answer, path, descriptor, begin, end)
     finally:
         readers.now -= 1
 
 
 async def _send(
-    request: web.Request, answer: web.StreamResponse, path: str, begin: int, end: int
+    request: web.Request,
+    answer: web.StreamResponse,
+    path: str,
+    descriptor: int,
+    begin: int,
+    end: int,
 ) -> web.StreamResponse:
-    try:
-        descriptor = await asyncio.to_thread(os.open, path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as why:
-        log.error("video-not-there", path=path, why=why.strerror)
-        return public_problem("not-found")
     try:
         await answer.prepare(request)
         while begin < end:
@@ -132,8 +148,6 @@ async def _send(
         pass  # the client hung up, or takes nothing
     except OSError as why:
         log.error("video-not-read", path=path, why=why.strerror)
-    finally:
-        os.close(descriptor)
     if begin < end and request.transport is not None:
         # What was promised does not come: an end of the connection says so, and nothing else can.
         request.transport.abort()

@@ -8,7 +8,7 @@ from importlib.resources import files
 
 from aiohttp import hdrs, web
 
-from voting.edge.answers import problem, public_headers
+from voting.edge.answers import FOR_GOOD, problem, public_headers
 from voting.edge.compressed import Body, answer
 
 _VERSION = re.compile(r"v1\.(\d+)")
@@ -47,7 +47,7 @@ async def get_widget(request: web.Request) -> web.Response:
     content = _BUILDS.get(minor, {}).get(name)
     if content is None:
         return problem("not-found")
-    cache = "public, max-age=31536000, immutable" if frozen else "public, max-age=300"
+    cache = FOR_GOOD if frozen else "public, max-age=300"
     made = public_headers(_TYPES[name.rpartition(".")[2]], cache)
     made[hdrs.ETAG] = etag = _etag(content)
     if etag in request.headers.get(hdrs.IF_NONE_MATCH, ""):

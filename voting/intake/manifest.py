@@ -192,7 +192,7 @@ _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
-def _origin(value: Any) -> str:
+def origin_of(value: Any) -> str:
     """As a browser writes it into Origin: lower case, and no port that goes without saying."""
     found = _ORIGIN.fullmatch(value) if isinstance(value, str) else None
     if not found:
@@ -217,7 +217,7 @@ def _origin(value: Any) -> str:
 Moment = Annotated[datetime, PlainValidator(_moment)]
 OneRate = Annotated[Rate, PlainValidator(_rate)]
 Zone = Annotated[zoneinfo.ZoneInfo, PlainValidator(_zone)]
-Origin = Annotated[str, PlainValidator(_origin)]
+Origin = Annotated[str, PlainValidator(origin_of)]
 
 
 class _Table(BaseModel):

@@ -8,6 +8,8 @@ thread; then it is answered as it is. While it is made, whoever asks waits for t
 import asyncio
 import random
 import time
+from collections import Counter
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from aiohttp import web
@@ -19,18 +21,22 @@ from voting.edge.campaigns import campaign_of
 from voting.edge.compressed import Body
 from voting.edge.media import media_origin, picture
 from voting.edge.parts import EDGE
+from voting.edge.site.kept import KEPT, KeptPage
 from voting.edge.site.moments import chinese, clock, standing
 from voting.edge.site.render import (
-    KEPT,
     SHORT,
+    base_to_keep,
     fill,
     frame_ancestors,
     page_key,
+    path_of,
     policy,
     public_base,
     root_of,
     send,
+    state_of,
     templates,
+    within_budget,
 )
 from voting.edge.site.rules import rules_in_words
 
@@ -56,13 +62,25 @@ class Wall:
 
     def __init__(self) -> None:
         self._made: dict[str, tuple[Campaign, asyncio.Task[list[Card]]]] = {}
-        self.turn = asyncio.Lock()
-        """One page is put together at a time."""
+        self._turns: dict[str, asyncio.Lock] = {}
+        self._channels: dict[str, tuple[Campaign, dict[str, int]]] = {}
+
+    def turn(self, campaign: Campaign) -> asyncio.Lock:
+        """One page of a campaign is put together at a time; a large one keeps no other waiting."""
+        return self._turns.setdefault(campaign.id, asyncio.Lock())
+
+    def channels(self, campaign: Campaign) -> dict[str, int]:
+        """Those of its candidates, with their numbers, in the order of the list."""
+        held = self._channels.get(campaign.id)
+        if held is None or held[0] is not campaign:
+            made = {name: number for number, name in enumerate(channels_of(campaign))}
+            held = self._channels[campaign.id] = (campaign, made)
+        return held[1]
 
     async def of(self, campaign: Campaign, root: str, media_url: str | None) -> list[Card]:
         """Those who are in the campaign, in listed order."""
         made = self._made.get(campaign.id)
-        if made is None or made[0] is not campaign:
+        if made is None or made[0] is not campaign or _failed(made[1]):
             task = asyncio.create_task(_make_cards(campaign, root, media_url))
             made = self._made[campaign.id] = (campaign, task)
         return await asyncio.shield(made[1])
@@ -71,11 +89,15 @@ class Wall:
 WALL = web.AppKey("wall", Wall)
 
 
+def _failed(task: asyncio.Task[list[Card]]) -> bool:
+    """What failed once is tried again by who asks next."""
+    return task.done() and (task.cancelled() or task.exception() is not None)
+
+
 async def _make_cards(campaign: Campaign, root: str, media_url: str | None) -> list[Card]:
-    here = [candidate for candidate in campaign.candidates if not candidate.withdrawn]
     channels = {name: n for n, name in enumerate(channels_of(campaign))}
     cards = []
-    for number, candidate in enumerate(here):
+    for number, candidate in enumerate(campaign.standing):
         if number % _SLICE == 0:
             await asyncio.sleep(0)  # likes are taken in between
         text = _CARD.render(
@@ -92,7 +114,7 @@ async def _make_cards(campaign: Campaign, root: str, media_url: str | None) -> l
 
 def channels_of(campaign: Campaign) -> list[str]:
     """In the order of the list."""
-    return list(dict.fromkeys(c.channel for c in campaign.candidates if not c.withdrawn))
+    return list(dict.fromkeys(c.channel for c in campaign.standing))
 
 
 async def get_campaign_page(request: web.Request) -> web.Response:
@@ -101,20 +123,63 @@ async def get_campaign_page(request: web.Request) -> web.Response:
     if campaign is None:
         return problem(edge.catalog.unknown)
     wanted = _Wanted.of(request, campaign)
-    now_us = edge.ballot_box.store_now_us()
-    turn = int(time.time()) // ORDER_KEPT_SECONDS if campaign.rules.order is Order.RANDOM else 0
+    if wanted.query:
+        return await _found(request, campaign, wanted)
+    page, body = await _page_of(request, campaign, wanted)
+    return _answer(request, campaign, body, page.etag(public_base(request)))
+
+
+async def _found(request: web.Request, campaign: Campaign, wanted: "_Wanted") -> web.Response:
+    """What a search finds: nobody else asks for it, and it is not kept."""
+    wall = request.app[WALL]
+    cards = await wall.of(campaign, root_of(request), request.app[EDGE].settings.media_url)
+
+    def make() -> web.Response:
+        values = page_values(campaign, cards, wanted, *_moment(request, campaign))
+        text = _render(request, values, public_base(request))
+        return _answer(request, campaign, Body(text))
+
+    return within_budget(request, "search", make)
+
+
+async def _page_of(
+    request: web.Request, campaign: Campaign, wanted: "_Wanted"
+) -> tuple[KeptPage, Body]:
+    """The page, and its body at this base: as they are kept, or made now, in turn."""
+    kept, wall, base = request.app[KEPT], request.app[WALL], public_base(request)
+    turn, now_us = _moment(request, campaign)
     key = page_key(request, "campaign", wanted)
-    made_from = (campaign, turn, "".join(standing(campaign, now_us)))
-    kept, wall = request.app[KEPT], request.app[WALL]
-    body = kept.find(key, made_from)
-    if body is None:
-        async with wall.turn:
-            body = kept.find(key, made_from)
-            if body is None:
-                cards = await wall.of(campaign, root_of(request), edge.settings.media_url)
-                values = page_values(campaign, cards, wanted, turn, now_us)
-                body = kept.keep(key, made_from, _render(request, values))
+    made_from = (state_of(request, campaign), turn, "".join(standing(campaign, now_us)))
+    page = kept.find(key, made_from)
+    if page is not None and (body := page.find(base)) is not None:
+        return page, body
+    async with wall.turn(campaign):
+        page = known = kept.find(key, made_from)
+        if page is None:
+            media_url = request.app[EDGE].settings.media_url
+            cards = await wall.of(campaign, root_of(request), media_url)
+            page = await asyncio.to_thread(
+                _make, request, lambda: page_values(campaign, cards, wanted, turn, now_us)
+            )
+        body = page.find(base)
+        if body is None:
+            body = page.make(base)
+            if page.has_room:
                 await asyncio.to_thread(_compress, body)
+                page.keep(base, body)
+        if known is None:
+            # Only now: whoever found it before would compress it once more, and on the loop.
+            kept.keep(key, made_from, page)
+    return page, body
+
+
+def _moment(request: web.Request, campaign: Campaign) -> tuple[int, int]:
+    """(number of the order that the candidates stand in, the time as the store has it)."""
+    turn = int(time.time()) // ORDER_KEPT_SECONDS if campaign.rules.order is Order.RANDOM else 0
+    return turn, request.app[EDGE].ballot_box.store_now_us()
+
+
+def _answer(request: web.Request, campaign: Campaign, body: Body, etag: str = "") -> web.Response:
     return send(
         request,
         body,
@@ -122,10 +187,11 @@ async def get_campaign_page(request: web.Request) -> web.Response:
             scripts=True,
             frames=frame_ancestors(campaign),
             forms="'self'",
-            media=media_origin(edge.settings),
+            media=media_origin(request.app[EDGE].settings),
         ),
         cache=SHORT,
         surrogate_key=f"campaign-{campaign.id}",
+        etag=etag,
     )
 
 
@@ -140,7 +206,7 @@ class _Wanted(NamedTuple):
         """A channel that there is not is not asked for."""
         query = " ".join(request.query.get("q", "").split())[:QUERY_CHARACTERS_MAX]
         channel = request.query.get("channel", "")
-        return cls(query, channel if channel in channels_of(campaign) else "")
+        return cls(query, channel if channel in request.app[WALL].channels(campaign) else "")
 
 
 def page_values(
@@ -160,7 +226,7 @@ def page_values(
     found = len(shown)
     if wanted.query:
         shown = shown[:FOUND_MAX]
-    channels = channels_of(campaign)
+    people_of = Counter(card.candidate.channel for card in cards)
     return {
         "campaign": campaign,
         "standing": standing(campaign, now_us),
@@ -168,14 +234,13 @@ def page_values(
         "closes": chinese(campaign, campaign.window.closes_at),
         "clock": clock(campaign),
         "rules": rules_in_words(campaign)[:_RULES_SHOWN],
-        "cards": Markup("").join(card.html for card in shown),
+        "cards": Markup("".join(card.html for card in shown)),  # noqa: S704
         "found": found,
         "shown": len(shown),
         "people": len(cards),
         "wanted": wanted,
         "channels": [
-            (number, name, sum(card.candidate.channel == name for card in cards))
-            for number, name in enumerate(channels)
+            (number, name, people_of[name]) for number, name in enumerate(channels_of(campaign))
         ],
         "withdrawn": [candidate for candidate in campaign.candidates if candidate.withdrawn],
         "notice_at": chinese(campaign, campaign.notices[-1].at) if campaign.notices else "",
@@ -183,8 +248,8 @@ def page_values(
     }
 
 
-def _render(request: web.Request, values: dict[str, Any]) -> bytes:
-    root, base = root_of(request), public_base(request)
+def _render(request: web.Request, values: dict[str, Any], base: str) -> bytes:
+    root = root_of(request)
     settings = request.app[EDGE].settings
     campaign: Campaign = values["campaign"]
     cover = campaign.page.cover
@@ -192,13 +257,18 @@ def _render(request: web.Request, values: dict[str, Any]) -> bytes:
         "campaign.html",
         root=root,
         base=base,
-        path=request.rel_url.raw_path.lstrip("/"),
+        path=path_of(request),
         **values
         | {
             "cover": picture(campaign, cover, root, settings.media_url),
             "share": picture(campaign, cover, base, settings.media_url) if base else None,
         },
     ).encode()
+
+
+def _make(request: web.Request, make_values: Callable[[], dict[str, Any]]) -> KeptPage:
+    """In a thread: with 65,000 candidates it takes seconds, in which likes are taken."""
+    return KeptPage(_render(request, make_values(), base_to_keep(request)))
 
 
 def _compress(body: Body) -> None:

@@ -10,8 +10,15 @@ from voting.edge.campaigns import campaign_of, candidate_of
 from voting.edge.media import media_origin, picture, video
 from voting.edge.parts import EDGE
 from voting.edge.site.moments import Standing, standing
-from voting.edge.site.ranking import when_shown
-from voting.edge.site.render import frame_ancestors, kept_page, policy, public_base, root_of
+from voting.edge.site.ranking import standing_counts, when_shown
+from voting.edge.site.render import (
+    base_to_keep,
+    frame_ancestors,
+    kept_page,
+    policy,
+    root_of,
+    state_of,
+)
 
 
 async def get_candidate_page(request: web.Request) -> web.Response:
@@ -23,13 +30,15 @@ async def get_candidate_page(request: web.Request) -> web.Response:
     if candidate is None:
         return problem("unknown-candidate")
     now_us = edge.ballot_box.store_now_us()
-    # The board decides what of the counts is public, here as everywhere.
-    likes = None if candidate.withdrawn else edge.board.likes(campaign, candidate.number, None)
+    # The board decides what of the counts is public, here as everywhere; what it showed stands for
+    # some seconds, so that 750 pages are not made anew each second.
+    published = None if candidate.withdrawn else standing_counts(request, campaign)
+    likes = None if published is None else published.likes(candidate.number)
     stands = standing(campaign, now_us)
     return kept_page(
         request,
         "candidate.html",
-        made_from=(campaign, -1 if likes is None else likes, "".join(stands)),
+        made_from=(state_of(request, campaign), -1 if likes is None else likes, "".join(stands)),
         make_values=lambda: _values(request, campaign, candidate, likes, stands),
         policy=policy(
             scripts=True,
@@ -50,7 +59,7 @@ def _values(
 ) -> dict[str, Any]:
     """Of who has withdrawn only who it was: nothing speaks for them any more."""
     media_url = request.app[EDGE].settings.media_url
-    root, base = root_of(request), public_base(request)
+    root, base = root_of(request), base_to_keep(request)
     gone = candidate.withdrawn
     more = (picture(campaign, photo, root, media_url) for photo in candidate.more_photos)
     return {

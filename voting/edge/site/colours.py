@@ -9,7 +9,8 @@ import math
 import re
 from typing import NamedTuple
 
-DEFAULT = "#a3261b"
+DEFAULT = "#b8291a"
+"""Where nobody chose one: of the pages, and of the elements (like.css)."""
 _HEX = re.compile(r"#[0-9a-fA-F]{6}")
 _CONTRAST_OF_TEXT = 4.6
 """AA wants 4.5; rounding to 8 bits takes a little."""

@@ -19,9 +19,9 @@ from voting.campaign import Campaign, Candidate, Phase
 from voting.edge import widget
 from voting.edge.answers import headers, problem
 from voting.edge.counts import counts_answer
-from voting.edge.encoded import shown
 from voting.edge.media import media_origin
 from voting.edge.parts import EDGE, Edge
+from voting.edge.site.kept import KEPT
 from voting.edge.site.lines import (
     ELEMENTS,
     LANGUAGES,
@@ -32,7 +32,15 @@ from voting.edge.site.lines import (
     lines,
     markup,
 )
-from voting.edge.site.render import KEPT, SHORT, page, policy, public_base, root_of
+from voting.edge.site.render import (
+    SHORT,
+    page,
+    policy,
+    public_base,
+    root_of,
+    state_of,
+    within_budget,
+)
 
 WIDGET_COLOUR = "#b8291a"
 """The elements' own."""
@@ -64,7 +72,10 @@ class Origin(NamedTuple):
 
 async def get_embed(request: web.Request) -> web.Response:
     """The whole page, or with `part=lines` what depends on the choice alone."""
-    edge = request.app[EDGE]
+    return within_budget(request, "embed", lambda: _answer(request, request.app[EDGE]))
+
+
+def _answer(request: web.Request, edge: Edge) -> web.Response:
     if not edge.catalog.read:
         return problem("store-down")
     query = request.query
@@ -110,7 +121,7 @@ def public_campaigns(edge: Edge) -> list[Campaign]:
 
 def _asked(campaign: Campaign, candidate_id: str, query: Mapping[str, str]) -> Asked | None:
     """None where the campaign has nobody. Whatever is not one of our words is as if not said."""
-    candidates = shown(campaign)
+    candidates = campaign.standing
     if not candidates:
         return None
     candidate = campaign.by_id.get(candidate_id)
@@ -188,11 +199,11 @@ def _options(request: web.Request, choice: Choice) -> Markup:
     campaign = choice.campaign
     made = request.app[KEPT].get(
         ("embed-options", campaign.id),
-        (campaign,),
-        lambda: "".join(_option(each) for each in shown(campaign)).encode(),
+        (state_of(request, campaign),),
+        lambda: "".join(_option(each) for each in campaign.standing).encode(),
     )
     value = f'value="{escape(choice.candidate.id)}"'
-    return Markup(made.plain.decode().replace(value, f"{value} selected", 1))  # noqa: S704
+    return Markup(made.at("").plain.decode().replace(value, f"{value} selected", 1))  # noqa: S704
 
 
 def _option(candidate: Candidate) -> str:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from aiohttp import hdrs, web
 
 from voting.edge.parts import EDGE
-from voting.edge.site.render import page, policy
+from voting.edge.site.render import page, policy, within_budget
 
 _PROBLEM = "application/problem+json"
 _PAGE = "text/html"
@@ -46,7 +46,8 @@ _PASSED_ON = (hdrs.RETRY_AFTER, hdrs.ALLOW, hdrs.SET_COOKIE)
 
 
 def for_people(request: web.Request, answer: web.StreamResponse) -> web.StreamResponse:
-    """The same answer, as a page where it is a problem and a browser asked for a page."""
+    """The same answer, as a page where it is a problem and a browser asked for a page; as it is
+    where that is too much to make for everybody right now."""
     if (
         answer.status < 400
         or answer.content_type != _PROBLEM
@@ -55,6 +56,11 @@ def for_people(request: web.Request, answer: web.StreamResponse) -> web.StreamRe
         or not wants_page(",".join(request.headers.getall(hdrs.ACCEPT, ())))
     ):
         return answer
+    made = within_budget(request, "error", lambda: _page(request, answer))
+    return made if made.content_type == _PAGE else answer
+
+
+def _page(request: web.Request, answer: web.Response) -> web.Response:
     told: dict[str, Any] = json.loads(answer.body or b"{}")  # type: ignore[arg-type]
     campaign_id, candidate_id = _whom(request)
     campaign = request.app[EDGE].catalog.campaigns.get(campaign_id)

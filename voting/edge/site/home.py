@@ -9,11 +9,10 @@ from aiohttp import web
 
 from voting.campaign import Campaign, Candidate, Order, Phase
 from voting.edge.answers import problem
-from voting.edge.encoded import shown
 from voting.edge.media import ShownPicture, media_origin, picture
 from voting.edge.parts import EDGE, Edge
 from voting.edge.site.embed import public_campaigns
-from voting.edge.site.render import SHORT, page, policy, root_of
+from voting.edge.site.render import kept_page, page, policy, root_of, state_of, within_budget
 
 DEMO_CAMPAIGN = "demo"
 
@@ -28,17 +27,21 @@ class Shown(NamedTuple):
 async def get_home(request: web.Request) -> web.Response:
     edge = request.app[EDGE]
     campaign = edge.catalog.campaigns.get(DEMO_CAMPAIGN) if edge.settings.demo else None
-    candidates = [] if campaign is None else shown(campaign)
+    candidates = [] if campaign is None else list(campaign.standing)
     if campaign is not None and candidates:
-        return _demo_portal(request, edge, campaign, candidates)
+        return within_budget(
+            request, "home", lambda: _demo_portal(request, edge, campaign, candidates)
+        )
     if not edge.catalog.read:
         return problem("store-down")
-    return page(
+    groups = _by_phase(edge)
+    states = [(state_of(request, each), name) for name, of in groups for each in of]
+    return kept_page(
         request,
         "campaigns.html",
+        made_from=(str(states),),
+        make_values=lambda: {"groups": groups},
         policy=policy(),
-        cache=SHORT,
-        groups=_by_phase(edge),
     )
 
 

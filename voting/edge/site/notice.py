@@ -11,13 +11,13 @@ from aiohttp import web
 
 from voting.campaign import Campaign, Visibility, moment_at
 from voting.edge.answers import problem
-from voting.edge.blind import is_blind
 from voting.edge.campaigns import campaign_of
 from voting.edge.media import picture
 from voting.edge.parts import EDGE, Edge
 from voting.edge.site.moments import chinese
-from voting.edge.site.render import kept_page, policy, public_base
+from voting.edge.site.render import base_to_keep, kept_page, policy, state_of
 from voting.notices import Notice, PublicNotice, chinese_day, place_change
+from voting.visibility import is_blind
 
 
 class Listed(NamedTuple):
@@ -61,13 +61,17 @@ def _answer(request: web.Request, number: int | None) -> web.Response:
     now_us = edge.ballot_box.store_now_us()
     blind = [_is_hidden(edge, campaign, one.notice, now_us) for one in campaign.notices]
     today = moment_at(now_us, campaign.window.zone).date()
-    base = public_base(request)
+    base = base_to_keep(request)
     share = picture(campaign, campaign.page.cover, base, edge.settings.media_url) if base else None
     return kept_page(
         request,
         "notice.html",
         # The period for objections begins and ends with a day.
-        made_from=(campaign, today.toordinal(), "".join("10"[one] for one in blind)),
+        made_from=(
+            state_of(request, campaign),
+            today.toordinal(),
+            "".join("10"[one] for one in blind),
+        ),
         make_values=lambda: {
             "campaign": campaign,
             "share": share,

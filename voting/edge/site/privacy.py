@@ -16,7 +16,7 @@ from voting.edge.answers import problem
 from voting.edge.campaigns import campaign_of
 from voting.edge.media import media_origin
 from voting.edge.parts import EDGE
-from voting.edge.site.render import kept_page, policy
+from voting.edge.site.render import kept_page, policy, state_of
 from voting.settings import Settings
 
 HOT_DAYS = 4
@@ -34,7 +34,7 @@ async def get_privacy(request: web.Request) -> web.Response:
     return kept_page(
         request,
         "privacy.html",
-        made_from=(campaign,),
+        made_from=(state_of(request, campaign),),
         make_values=lambda: _values(campaign, edge.settings),
         policy=policy(frames="'self' *"),
         cache=_CACHE,

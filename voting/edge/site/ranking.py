@@ -15,11 +15,14 @@ from voting.edge.answers import problem
 from voting.edge.board import Published
 from voting.edge.campaigns import campaign_of
 from voting.edge.parts import EDGE
+from voting.edge.site.kept import STATES
 from voting.edge.site.moments import Standing, chinese, standing
-from voting.edge.site.render import SHORT, kept_page, policy
+from voting.edge.site.render import SHORT, kept_page, policy, state_of
 
 STANDS_SECONDS = 5.0
 """A ranking stands so long: counts move each second, and 750 rows take a while."""
+ROWS_MAX = 2_000
+"""So many are listed; who is behind them is on the own page, and in the counts."""
 
 
 class Row(NamedTuple):
@@ -59,19 +62,28 @@ class Rankings:
 RANKINGS = web.AppKey("rankings", Rankings)
 
 
+def standing_counts(request: web.Request, campaign: Campaign) -> Published | None:
+    """What pages that are kept show of the counts."""
+    return request.app[RANKINGS].counts_of(
+        campaign, request.app[EDGE].board.published(campaign), time.monotonic()
+    )
+
+
 async def get_ranking(request: web.Request) -> web.Response:
     edge = request.app[EDGE]
     campaign = campaign_of(request)
     if campaign is None:
         return problem(edge.catalog.unknown)
-    published = request.app[RANKINGS].counts_of(
-        campaign, edge.board.published(campaign), time.monotonic()
-    )
+    published = standing_counts(request, campaign)
     stands = standing(campaign, edge.ballot_box.store_now_us())
     return kept_page(
         request,
         "ranking.html",
-        made_from=(campaign, published, "".join(stands)),
+        made_from=(
+            state_of(request, campaign),
+            request.app[STATES].number_of(f"counts of {campaign.id}", published),
+            "".join(stands),
+        ),
         make_values=lambda: _values(campaign, published, stands),
         policy=policy(frames="'self' *"),
         cache=SHORT,
@@ -81,14 +93,16 @@ async def get_ranking(request: web.Request) -> web.Response:
 
 def _values(campaign: Campaign, published: Published | None, stands: Standing) -> dict[str, Any]:
     hidden = published is None or published.counts is None
-    rows = [] if published is None or hidden else ranked(campaign, published.counts or {})
+    counts = {} if published is None else published.counts or {}
+    rows = [] if hidden else ranked(campaign, counts)
     return {
         "campaign": campaign,
         "standing": stands,
         "hidden": hidden,
         "when_shown": when_shown(campaign),
         "rows": rows,
-        "total": sum(row.likes for row in rows),
+        "people": len(campaign.standing),
+        "total": total_of(campaign, counts),
         "as_of": _moment(published),
     }
 
@@ -99,13 +113,13 @@ def _moment(published: Published | None) -> datetime | None:
 
 
 def ranked(campaign: Campaign, counts: dict[int, int]) -> list[Row]:
-    """All who are in the campaign, the most likes first."""
-    people = [(counts.get(c.number, 0), c) for c in campaign.candidates if not c.withdrawn]
+    """Who is in the campaign, the most likes first; ROWS_MAX at most."""
+    people = [(counts.get(c.number, 0), c) for c in campaign.standing]
     people.sort(key=lambda one: -one[0])  # stable: equal ones stay in listed order
-    total = sum(likes for likes, _ in people)
+    total = total_of(campaign, counts)
     most = people[0][0] if people else 0
     rows: list[Row] = []
-    for place, (likes, candidate) in enumerate(people, 1):
+    for place, (likes, candidate) in enumerate(people[:ROWS_MAX], 1):
         rank = rows[-1].rank if rows and rows[-1].likes == likes else place
         rows.append(
             Row(
@@ -117,6 +131,11 @@ def ranked(campaign: Campaign, counts: dict[int, int]) -> list[Row]:
             )
         )
     return rows
+
+
+def total_of(campaign: Campaign, counts: dict[int, int]) -> int:
+    """Likes of all who are in the campaign."""
+    return sum(counts.get(c.number, 0) for c in campaign.standing)
 
 
 def when_shown(campaign: Campaign) -> str:

@@ -12,7 +12,7 @@ from voting.campaign import Campaign
 from voting.checkpoint import Checkpoint
 from voting.edge.log_desk import IN_VAIN, LogDamaged, LoggedLeaf, OverAsked
 from voting.edge.parts import EDGE, Edge
-from voting.edge.site.render import page, policy
+from voting.edge.site.render import page, policy, within_budget
 from voting.merkle import hash_leaf
 from voting.receipt import LENGTH
 
@@ -44,6 +44,21 @@ async def get_receipt_page(request: web.Request) -> web.Response:
 
 
 def _page(
+    request: web.Request,
+    state: str,
+    receipt: str,
+    *,
+    leaf: LoggedLeaf | None,
+    campaign: Campaign | None,
+) -> web.Response:
+    return within_budget(
+        request,
+        "receipt",
+        lambda: _shown(request, state, receipt, leaf=leaf, campaign=campaign),
+    )
+
+
+def _shown(
     request: web.Request,
     state: str,
     receipt: str,

@@ -6,22 +6,23 @@ only the proxy before it knows. `root` leads from a page to the edge's root.
 """
 
 import re
-from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 import jinja2
-from aiohttp import web
+from aiohttp import hdrs, web
 from markupsafe import Markup, escape
+from multidict import CIMultiDict
 
 from voting.campaign import Campaign
 from voting.edge import widget
-from voting.edge.answers import headers, public_headers
-from voting.edge.compressed import Body, answer
+from voting.edge.answers import headers, problem, public_headers
+from voting.edge.compressed import Body, answer, vary_by_encoding
 from voting.edge.parts import EDGE
 from voting.edge.sender import sender_of
+from voting.edge.site.budget import BUDGETS
+from voting.edge.site.kept import BASE, KEPT, STATES
 from voting.edge.site.static import asset
 from voting.edge.site.theme import banner_colour, theme_digest
 
@@ -30,8 +31,6 @@ SHORT = "public, max-age=5, stale-while-revalidate=30"
 _DEPTH_MAX = 24
 _HOST = re.compile(r"[A-Za-z0-9.\-]{1,253}(:\d{1,5})?|\[[0-9a-fA-F:.]{2,45}\](:\d{1,5})?")
 _PREFIX = re.compile(r"(/[A-Za-z0-9_.~-]{1,64}){1,8}")
-_PAGES_KEPT_MAX = 256
-_PAGES_KEPT_BYTES_MAX = 32_000_000
 _DOTS = frozenset({".", ".."})
 
 templates = jinja2.Environment(
@@ -62,9 +61,10 @@ def public_base(request: web.Request) -> str:
     """The edge's root as an absolute address that ends with a slash, for what must be absolute:
     links that are shared, site maps. "" where nobody says a name that could be one.
 
-    The first of DIANZAN_PUBLIC_ORIGINS; else what the request says, with the scheme and the path
-    that a trusted proxy says. Known weakness: without that setting a client names the host; so a
-    page is kept by this base, and a cache before the edge must keep it by Host, as caches do.
+    That of DIANZAN_PUBLIC_ORIGINS which the request names, else the first of them; without that
+    setting what the request says. With the scheme and the path that a trusted proxy says. Known
+    weakness: without the setting a client names the host, and a cache before the edge must keep
+    pages by Host, as caches do.
     """
     edge = request.app[EDGE]
     sender = sender_of(request)
@@ -72,9 +72,10 @@ def public_base(request: web.Request) -> str:
     proxied = edge.client_address.trusts(sender.peer)
     origins = edge.settings.public_origins
     if origins:
-        origin = origins[0]
-        if urlsplit(origin).netloc != host.lower():
-            return f"{origin}/"
+        named = (one for one in origins if urlsplit(one).netloc == host.lower())
+        origin = next(named, "")
+        if not origin:
+            return f"{origins[0]}/"
     elif not _HOST.fullmatch(host):
         return ""
     else:
@@ -85,6 +86,26 @@ def public_base(request: web.Request) -> str:
     if not _PREFIX.fullmatch(prefix) or not _DOTS.isdisjoint(prefix.split("/")):
         prefix = ""
     return f"{origin}{prefix}/"
+
+
+def path_of(request: web.Request) -> str:
+    """The page's own path, without a slash at its beginning: the one spelling of it, however many
+    a request could choose (%62 is b)."""
+    route = request.match_info.route
+    if route.resource is None:
+        return request.rel_url.raw_path.lstrip("/")
+    return route.resource.url_for(**request.match_info).raw_path.lstrip("/")
+
+
+def base_to_keep(request: web.Request) -> str:
+    """What a page that is kept says in place of its base, which is put in for each request; ""
+    where there is none."""
+    return BASE if public_base(request) else ""
+
+
+def state_of(request: web.Request, campaign: Campaign) -> int:
+    """A number for this state of a campaign, for what is kept."""
+    return request.app[STATES].number_of(campaign.id, campaign)
 
 
 def policy(
@@ -120,11 +141,11 @@ def fill(template: str, *, root: str, base: str = "", path: str = "", **values: 
     return templates.get_template(template).render(frame | values)
 
 
-def render(request: web.Request, template: str, **values: Any) -> str:
+def render(request: web.Request, template: str, *, base: str | None = None, **values: Any) -> str:
     """The text of the page at this address."""
-    path = request.rel_url.raw_path.lstrip("/")
-    base = public_base(request)
-    return fill(template, root=root_of(request), base=base, path=path, **values)
+    if base is None:
+        base = public_base(request)
+    return fill(template, root=root_of(request), base=base, path=path_of(request), **values)
 
 
 def page(
@@ -136,7 +157,7 @@ def page(
     status: int = 200,
     **values: Any,
 ) -> web.Response:
-    """A page that is made for this request alone."""
+    """A page that is made for this request alone; see `within_budget`."""
     body = Body(render(request, template, **values).encode())
     return send(request, body, policy=policy, cache=cache, status=status)
 
@@ -149,9 +170,10 @@ def send(
     cache: str = "no-store",
     status: int = 200,
     surrogate_key: str = "",
+    etag: str = "",
 ) -> web.Response:
-    """A page's bytes with its headers. `surrogate_key`: the names by which a CDN can be told to
-    forget it."""
+    """A page's bytes with its headers; 304 where the client has them. `surrogate_key`: the names
+    by which a CDN can be told to forget it."""
     made = headers("text/html; charset=utf-8", cache)
     made["Content-Security-Policy"] = policy
     # Not no-referrer: it would make a form's Origin "null", which is foreign.
@@ -159,109 +181,81 @@ def send(
     made["Permissions-Policy"] = "camera=(), geolocation=(), microphone=()"
     if surrogate_key:
         made["Surrogate-Key"] = surrogate_key
+    return _answer(request, body, made, status, etag)
+
+
+def _answer(
+    request: web.Request, body: Body, made: CIMultiDict[str], status: int, etag: str
+) -> web.Response:
+    if etag:
+        made[hdrs.ETAG] = etag
+        if _is_known(request, etag):
+            vary_by_encoding(made)
+            return web.Response(status=304, headers=made)
     return answer(request, body, made, status=status)
 
 
-@dataclass(slots=True)
-class _Kept:
-    made_from: tuple[object, ...]
-    body: Body
-    cost: int
-
-
-class KeptPages:
-    """Pages that were made, by key, each with what it was made from. Bounded in number and bytes;
-    who was asked for longest ago goes first."""
-
-    def __init__(
-        self, pages_max: int = _PAGES_KEPT_MAX, bytes_max: int = _PAGES_KEPT_BYTES_MAX
-    ) -> None:
-        self._kept: OrderedDict[tuple[object, ...], _Kept] = OrderedDict()
-        self._pages_max = pages_max
-        self._bytes_max = bytes_max
-        self.bytes_kept = 0
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def find(self, key: tuple[object, ...], made_from: tuple[object, ...]) -> Body | None:
-        """The page of this key, unless something that it was made from is another object (or, for
-        numbers and texts, another value) by now."""
-        kept = self._kept.get(key)
-        if kept is None:
-            return None
-        if not _same(kept.made_from, made_from):
-            self._forget(key)
-            return None
-        self._kept.move_to_end(key)
-        return kept.body
-
-    def keep(self, key: tuple[object, ...], made_from: tuple[object, ...], plain: bytes) -> Body:
-        """Keep what was just made."""
-        if key in self._kept:
-            self._forget(key)
-        # Its compressed form comes later, and is some third of it.
-        kept = _Kept(made_from, Body(plain), len(plain) * 4 // 3)
-        self._kept[key] = kept
-        self.bytes_kept += kept.cost
-        while len(self._kept) > self._pages_max or (
-            self.bytes_kept > self._bytes_max and len(self._kept) > 1
-        ):
-            self._forget(next(iter(self._kept)))
-        return kept.body
-
-    def get(
-        self, key: tuple[object, ...], made_from: tuple[object, ...], make: Callable[[], bytes]
-    ) -> Body:
-        """The page of this key, made now where it has to be."""
-        found = self.find(key, made_from)
-        return self.keep(key, made_from, make()) if found is None else found
-
-    def _forget(self, key: tuple[object, ...]) -> None:
-        self.bytes_kept -= self._kept.pop(key).cost
-
-
-def _same(one: tuple[object, ...], other: tuple[object, ...]) -> bool:
-    """Campaigns are compared by identity: comparing them by value would walk 750 candidates."""
-    return len(one) == len(other) and all(
-        a is b or (isinstance(a, str | int | float) and a == b)
-        for a, b in zip(one, other, strict=True)
+def _is_known(request: web.Request, etag: str) -> bool:
+    """By the weak comparison of RFC 9110: a page in gzip is the same page."""
+    return any(
+        one.value == "*" or f'W/"{one.value}"' == etag for one in request.if_none_match or ()
     )
-
-
-KEPT = web.AppKey("kept_pages", KeptPages)
 
 
 def kept_page(
     request: web.Request,
     template: str,
     *,
-    made_from: tuple[object, ...],
+    made_from: tuple[int | str, ...],
     make_values: Callable[[], dict[str, Any]],
     policy: str,
     cache: str = SHORT,
     surrogate_key: str = "",
 ) -> web.Response:
     """A page that is the same for everybody until something of `made_from` changes. `make_values`
-    is called only when it has to be made."""
-    body = request.app[KEPT].get(
+    is called only when it has to be made; an absolute address in it begins with `base_to_keep`."""
+    base = public_base(request)
+    kept = request.app[KEPT].get(
         page_key(request, template),
         made_from,
-        lambda: render(request, template, **make_values()).encode(),
+        lambda: render(request, template, base=base_to_keep(request), **make_values()).encode(),
     )
-    return send(request, body, policy=policy, cache=cache, surrogate_key=surrogate_key)
+    return send(
+        request,
+        kept.at(base),
+        policy=policy,
+        cache=cache,
+        surrogate_key=surrogate_key,
+        etag=kept.etag(base),
+    )
 
 
 def page_key(request: web.Request, *more: object) -> tuple[object, ...]:
-    """What tells this page from others: its address as the client knows it, and `more`."""
-    return (public_base(request), request.rel_url.raw_path, *more)
+    """What tells this page from others: its path, whether it has a base, and `more`."""
+    return (path_of(request), bool(base_to_keep(request)), *more)
+
+
+def within_budget(
+    request: web.Request, kind: str, make: Callable[[], web.Response]
+) -> web.Response:
+    """A page that nobody else will ask for, where there is time for one more of its kind; else 503
+    with Retry-After. It is made on the loop that takes likes."""
+    budget = request.app[BUDGETS].of(kind)
+    if budget.spent:
+        return problem("overloaded")
+    with budget.measured():
+        return make()
 
 
 def public_text(
-    request: web.Request, text: str, content_type: str, cache: str = SHORT
+    request: web.Request,
+    body: Body,
+    content_type: str,
+    cache: str = SHORT,
+    etag: str = "",
 ) -> web.Response:
     """robots.txt and the like."""
-    return answer(request, Body(text.encode()), public_headers(content_type, cache))
+    return _answer(request, body, public_headers(content_type, cache), 200, etag)
 
 
 def paragraphs(text: str) -> list[str]:

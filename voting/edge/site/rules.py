@@ -21,9 +21,10 @@ from voting.changes import Kind
 from voting.edge.answers import problem
 from voting.edge.campaigns import campaign_of
 from voting.edge.parts import EDGE
-from voting.edge.site.render import SHORT, page, policy
+from voting.edge.site.render import kept_page, policy, state_of
 
 _CHANGES_SHOWN_MAX = 2_000
+_STANDS_US = 5_000_000
 
 
 class Words(NamedTuple):
@@ -108,16 +109,20 @@ async def get_rules(request: web.Request) -> web.Response:
     campaign = campaign_of(request)
     if campaign is None:
         return problem(edge.catalog.unknown)
-    answer = page(
+    now_us = edge.ballot_box.store_now_us()
+    return kept_page(
         request,
         "rules.html",
+        # It says the moment that it is of: 2,000 changes are not written out for each reader.
+        made_from=(
+            state_of(request, campaign),
+            campaign.phase_at(now_us),
+            now_us // _STANDS_US,
+        ),
+        make_values=lambda: {"campaign": campaign, **values(campaign, now_us)},
         policy=policy(frames="'self' *"),
-        cache=SHORT,
-        campaign=campaign,
-        **values(campaign, edge.ballot_box.store_now_us()),
+        surrogate_key=f"campaign-{campaign.id}",
     )
-    answer.headers["Surrogate-Key"] = f"campaign-{campaign.id}"
-    return answer
 
 
 def values(campaign: Campaign, now_us: int) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from importlib.resources import files
 
 from aiohttp import web
 
-from voting.edge.answers import headers, problem
+from voting.edge.answers import FOR_GOOD, headers, problem
 from voting.edge.compressed import Body, answer
 
 _TYPES = {
@@ -14,7 +14,6 @@ _TYPES = {
     "svg": "image/svg+xml",
     "jpg": "image/jpeg",
 }
-_FOR_GOOD = "public, max-age=31536000, immutable"
 _FOR_A_WHILE = "public, max-age=300"
 _DIGEST_BYTES = 6
 
@@ -49,5 +48,5 @@ async def get_static(request: web.Request) -> web.Response:
         return problem("not-found")
     body, content_type = found
     # Another digest is an older page's or a newer edge's: whoever keeps this must ask again.
-    cache = _FOR_GOOD if request.query_string == _DIGESTS[name] else _FOR_A_WHILE
+    cache = FOR_GOOD if request.query_string == _DIGESTS[name] else _FOR_A_WHILE
     return answer(request, body, headers(content_type, cache))

@@ -5,14 +5,13 @@ from functools import lru_cache
 
 from aiohttp import web
 
-from voting.edge.answers import problem, public_headers
+from voting.edge.answers import FOR_GOOD, problem, public_headers
 from voting.edge.campaigns import campaign_of
 from voting.edge.compressed import Body, answer
 from voting.edge.parts import EDGE
 from voting.edge.site import colours
 from voting.edge.site.static import digest_of
 
-_FOR_GOOD = "public, max-age=31536000, immutable"
 _FOR_A_WHILE = "public, max-age=60"
 
 
@@ -22,7 +21,7 @@ async def get_theme(request: web.Request) -> web.Response:
     if campaign is None:
         return problem(request.app[EDGE].catalog.unknown)
     body, digest = _theme(campaign.page.colour)
-    cache = _FOR_GOOD if request.query_string == digest else _FOR_A_WHILE
+    cache = FOR_GOOD if request.query_string == digest else _FOR_A_WHILE
     return answer(request, body, public_headers("text/css; charset=utf-8", cache))
 
 

@@ -8,10 +8,8 @@ import type { Answer, Campaign, Like, Phase, View } from './types';
 
 const REFRESH_MS = 5e3;
 const SLOW_MS = 6e4;
-const TOLD_MS = 6e3; // so long a refusal is shown
 const STALE_MS = 3e4; // so long cached counts may lack what an answer said
 const KEPT_MS = 6e5; // an unsent click older than this is dropped; what was liked is asked anew
-const FEW = 24; // of whom a page asks by name; of more it asks for the list
 
 // Members that end in _ are of this bundle alone: the build gives them shorter names.
 export interface OwnLike extends Like {
@@ -39,8 +37,6 @@ export interface Store extends Campaign {
   likes: Record<string, OwnLike | undefined>;
   /** What is left of today's quota; null = no quota, undefined = not known. */
   left_?: number | null;
-  /** The last opens_at, closes_at and paused_because. */
-  about_: { opens_at?: string; closes_at?: string; paused_because?: string | null };
   /** Somebody on this page is to be shown. */
   want_(candidate: string): void;
   /** Why there are no likes at all now: a word, '' = there are. */
@@ -56,7 +52,7 @@ export const makeStore = (base: string, id: string, identity: string | null): St
   const key = base + ' ' + id;
   const views = new Set<View>();
   const wanted = new Set<string>();
-  let few = FEW;
+  let few = 24; // of whom a page asks by name; of more it asks for the list
   let answeredAt = 0;
   let asked = 0;
   let pause = 0;
@@ -68,8 +64,7 @@ export const makeStore = (base: string, id: string, identity: string | null): St
   let phaseUntil = 0;
   let likedReadAt = 0;
   let identityToken: string | null;
-  let minting: Promise<string> | null;
-  let proving: Promise<unknown> | null;
+  let minting: Promise<string | null | undefined> | null;
 
   const show = () => views.forEach((each) => each.render());
 
@@ -78,11 +73,12 @@ export const makeStore = (base: string, id: string, identity: string | null): St
   /** The next refresh, if anybody looks. */
   const plan = () => {
     clearTimeout(timer);
-    if (refreshing || document.hidden || !views.size) return;
+    if (refreshing) return;
     timer = setTimeout(refresh, asked + pause - Date.now());
   };
 
   const refresh = async () => {
+    if (document.hidden || !views.size) return; // join and wake_ plan anew
     refreshing = true;
     asked = Date.now();
     store.away = false;
@@ -109,7 +105,7 @@ export const makeStore = (base: string, id: string, identity: string | null): St
   const readPeople = async () => {
     const { people } = store;
     const unknown = Array.from(wanted).filter((one) => people[one] === undefined);
-    if (store.everybody || !(few < 0 || unknown[0])) return;
+    if (!unknown[0] && (few >= 0 || store.everybody)) return;
     const all = wanted.size > few;
     const only = all ? '' : '?only=' + unknown.map(encodeURIComponent);
     const { candidates, withdrawn } = await read('/candidates' + only);
@@ -128,10 +124,10 @@ export const makeStore = (base: string, id: string, identity: string | null): St
     if (Date.now() > phaseUntil) enter(body.state, body);
   };
 
-  const enter = (phase: Phase, about: Store['about_']) => {
+  const enter = (phase: Phase, about: NonNullable<Store['about']>) => {
     if (!about.opens_at) return;
     store.phase = phase;
-    store.about_ = about;
+    store.about = about;
   };
 
   // ---- the device ----
@@ -139,19 +135,18 @@ export const makeStore = (base: string, id: string, identity: string | null): St
   const readLiked = async () => {
     if (likedReadAt) return;
     const now = Date.now();
-    const token = identity ? await deviceToken() : kept();
+    const token = identity ? await deviceToken(true) : kept();
     if (token) {
       const { status, body } = await post('devices/state', { token });
-      if (status === 401) forget(token);
-      else if (status !== 200) throw status;
-      else {
+      if (status === 200) {
         // What was answered meanwhile is newer than this.
         if (answeredAt < now) {
           for (const one of Object.keys(store.likes)) likeOf(one).liked = likeOf(one).fresh_ = false;
         }
         for (const one of body.liked) likeOf(one).liked = true;
         store.left_ = body.remaining_today;
-      }
+      } else if (status < 402) forget(token); // 401; 400 where it is no token at all
+      else throw status;
     }
     likedReadAt = now;
   };
@@ -174,22 +169,23 @@ export const makeStore = (base: string, id: string, identity: string | null): St
     view = newer = undefined;
   };
 
-  /** The device's token, made on first need; one request however many cards want it. */
-  const deviceToken = () => {
+  /** The device's token, made on first need; one request however many cards want it. `look`: only of
+   * whom the portal knows, or if there is one: nobody becomes a device by looking. */
+  const deviceToken = (look?: boolean) => {
     const done = () => (minting = null);
     if (!minting) {
-      minting = Promise.resolve(kept() || mint());
+      minting = Promise.resolve(kept() || mint(look));
       minting.then(done, done);
     }
     return minting;
   };
 
-  const mint = async (): Promise<string> => {
+  const mint = async (look?: boolean): Promise<string | null | undefined> => {
     let answer;
     if (identity) answer = await (await more()).identify(identity, post);
     if (!answer) {
       identity = null; // nobody who is known to the portal: the anonymous device
-      if (kept()) return kept()!;
+      if (look || kept()) return kept();
       answer = await post('devices', {});
     }
     if (answer.status !== 201) throw answer;
@@ -202,19 +198,8 @@ export const makeStore = (base: string, id: string, identity: string | null): St
     return kept()!;
   };
 
-  /** One challenge for all cards that wait for it. What solves it is loaded with the first one:
-   * most visitors never meet any. */
-  const prove = (token: string, challenge: unknown) => {
-    if (!proving && kept() === token) {
-      const done = () => (proving = store.working = null);
-      proving = more()
-        .then((they) => they.work(store, token, challenge))
-        // Another tab may have done it first.
-        .then((better) => better && kept() === token && keep(better));
-      proving.then(done, done);
-    }
-    return proving;
-  };
+  const prove = (token: string, challenge: unknown) =>
+    more().then((they) => they.prove(store, token, challenge, kept, keep));
 
   // ---- its likes ----
 
@@ -229,7 +214,8 @@ export const makeStore = (base: string, id: string, identity: string | null): St
     let answer: any;
     try {
       for (let tries = 0; tries < 3; tries++) {
-        const token = await deviceToken();
+        // The first may have been a look.
+        const token = ((await deviceToken()) || (await deviceToken()))!;
         const { candidate, click, dwell_ms } = like;
         answer = await post('likes', { token, candidate, click, view, dwell_ms });
         const { challenge } = answer.body;
@@ -241,7 +227,7 @@ export const makeStore = (base: string, id: string, identity: string | null): St
       answer = why;
     }
     like.sending_ = false;
-    like.bump_ = 0;
+    like.bump_ = like.floorUntil_ = 0;
     if (answer.status) settle(like, answer);
     else wait(like);
     show();
@@ -249,8 +235,8 @@ export const makeStore = (base: string, id: string, identity: string | null): St
 
   const settle = (like: OwnLike, { status, body, wait }: Answer) => {
     const { candidate } = like;
-    const { outcome, likes } = body;
-    const word = status < 500 ? outcome : 'busy';
+    const { outcome, likes, receipt } = body;
+    const word = (status < 500 && outcome) || 'busy'; // a firewall's refusal has none
     const now = Date.now();
     answeredAt = now;
     like.state = word;
@@ -259,6 +245,7 @@ export const makeStore = (base: string, id: string, identity: string | null): St
       like.liked = true;
       like.fresh_ = word === 'counted';
       like.floor_ = likes;
+      like.receipt = receipt || like.receipt; // 'repeated' has none of its own
       like.floorUntil_ = now + STALE_MS;
     } else if (status === 429) {
       like.until_ = now + wait * 1e3;
@@ -272,7 +259,7 @@ export const makeStore = (base: string, id: string, identity: string | null): St
     if (word === 'refused') dropView(); // if it was for that, the next tap is not
     // Throttled or busy (429 and 5xx): it may be counted already, so that the next tap is the same click.
     if (status < 429) like.click = null;
-    const detail = { candidate, outcome, likes };
+    const detail = { candidate, outcome, likes, receipt };
     like.from_!.dispatchEvent(new CustomEvent('like', { bubbles: true, composed: true, detail }));
   };
 
@@ -280,7 +267,7 @@ export const makeStore = (base: string, id: string, identity: string | null): St
   const tell = (like: OwnLike, word: string) => {
     clearTimeout(like.timer_);
     like.state = word;
-    like.timer_ = setTimeout(clear, TOLD_MS, like);
+    like.timer_ = setTimeout(clear, 6e3, like);
   };
 
   const clear = (like: OwnLike) => {
@@ -326,11 +313,13 @@ export const makeStore = (base: string, id: string, identity: string | null): St
     people: Object.create(null),
     likes: Object.create(null),
     phase: 'open',
-    about_: {},
     read,
     post,
     show,
-    want_: (candidate) => wanted.add(candidate),
+    want_(candidate) {
+      wanted.add(candidate);
+      pause = Math.min(pause, REFRESH_MS);
+    },
     wantEverybody() {
       few = -1;
       asked = 0;
@@ -347,17 +336,18 @@ export const makeStore = (base: string, id: string, identity: string | null): St
       const like = likeOf(candidate);
       const now = Date.now();
       if (like.sending_ || like.until_! > now) return;
-      if (store.shut_()) {
-        drop(like, store.shut_());
-        return;
-      }
+      if (store.shut_()) return drop(like, store.shut_());
       if (!like.click || now - like.since_! > KEPT_MS) {
         like.click = crypto.getRandomValues(new Uint32Array(4)).join('-');
         like.since_ = now;
         like.dwell_ms = now - shown;
       }
       // A second like of the day may be allowed: the server knows, so nothing is shown ahead.
-      like.bump_ = like.liked ? 0 : 1;
+      if (!like.liked) {
+        like.bump_ = 1;
+        like.floor_ = store.counts ? store.counts[candidate]! + 1 : 0;
+        like.floorUntil_ = Infinity; // of its answer
+      }
       like.state = '';
       like.tries_ = 0;
       like.from_ = from;

@@ -39,58 +39,56 @@ const makeFoot = (
   let saidState: string;
   let open: boolean;
 
-  button.onclick = () => {
+  button.onclick = (event: Event) => {
+    event.preventDefault(); // a link that it may be in
     if (open) store.tap_(id, host);
   };
 
-  return {
-    row,
-    /** `known`: as far as it takes to like somebody. */
-    render(person: Person | null | undefined, name: string, known: boolean) {
-      const { counts } = store;
-      const left = store.left_;
-      const like: Partial<OwnLike> = store.likes[id] || {};
-      const gone = person ? person.withdrawn : counts && !(id in counts);
-      const shut = gone ? 'unknown-candidate' : store.shut_();
-      const pressed = like.liked || like.bump_;
-      const stale = like.liked && !like.fresh_;
-      const word = stale ? 'repeated' : pressed ? 'liked' : 'like';
-      open = known && !gone;
-      write(label, say(host, shut || word) || say(host, word));
-      write(whom, name);
-      set(button, {
-        class: pressed && !stale ? 'button pop' : 'button',
-        'aria-pressed': !!pressed,
-        'aria-busy': !!like.sending_,
-        'aria-disabled': !open || !!shut,
-      });
-      let number = counts && counts[id];
-      if (like.floorUntil_! > Date.now() && !(number! > like.floor_!)) number = like.floor_;
-      write(count, number == null ? '' : (number + (like.bump_ || 0)).toLocaleString('en'));
+  /** `known`: as far as it takes to like somebody. */
+  return (person: Person | null | undefined, name: string, known: boolean) => {
+    const { counts } = store;
+    const left = store.left_;
+    const like: Partial<OwnLike> = store.likes[id] || {};
+    const gone = person ? person.withdrawn : counts && !(id in counts);
+    const shut = gone ? 'unknown-candidate' : store.shut_();
+    const pressed = like.liked || like.bump_;
+    const stale = like.liked && !like.fresh_;
+    const word = stale ? 'repeated' : pressed ? 'liked' : 'like';
+    open = known && !gone;
+    write(label, say(host, shut || word) || say(host, 'shut'));
+    write(whom, name);
+    set(button, {
+      class: pressed && !stale ? 'button pop' : 'button',
+      'aria-pressed': !!pressed,
+      'aria-busy': !!like.sending_,
+      'aria-disabled': !open || !!shut,
+    });
+    let number = counts && counts[id];
+    if (like.floorUntil_! > Date.now() && number! < like.floor_!) number = like.floor_;
+    write(count, number == null ? '' : number.toLocaleString('en'));
 
-      const detail = they && they.detail ? they.detail(host, shut, store.about_) : '';
-      const rest = left == null ? '' : say(host, left ? 'left' : 'quota-spent', left);
-      write(hint, detail || (shut ? '' : rest));
+    const detail = they && they.detail ? they.detail(host, shut, store, like, foot, person) : '';
+    const rest = left == null ? '' : say(host, left ? 'left' : 'quota-spent', left);
+    write(hint, detail || (shut ? '' : rest));
 
-      const busy = like.sending_ && store.working;
-      const state = busy ? 'working' : like.state || '';
-      const seconds = Math.ceil((like.until_! - Date.now()) / 1e3);
-      const text = busy ? busy(host) : (state && (say(host, state, seconds) || (they && like.title_))) || '';
-      if (!they && (shut || left === 0 || (state && !text))) {
-        const show = (come?: More) => {
-          they = come || ({} as More); // one try a page
-          store.show();
-        };
-        more().then(show, () => show());
-      }
-      const also = state === 'counted' ? rest : state === shut ? detail : '';
-      const whole = text + (also && ' · ' + also);
-      write(note, whole);
-      box.setAttribute('data-state', shut || state);
-      // Said once per outcome; a count-down is not read out.
-      if (state !== saidState && (text || !state)) write(said, whole), (saidState = state);
-      box.lang = langOf(host);
-    },
+    const busy = like.sending_ && store.working;
+    const state = busy ? 'working' : like.state || '';
+    const seconds = Math.ceil((like.until_! - Date.now()) / 1e3);
+    const text = busy ? busy(host) : (state && (say(host, state, seconds) || (they && like.title_))) || '';
+    if (!they && (shut || left === 0 || like.receipt || host.hasAttribute('share') || (state && !text))) {
+      const show = (come?: More) => {
+        they = come || ({} as More); // one try a page
+        store.show();
+      };
+      more().then(show, () => show());
+    }
+    const also = state === 'counted' ? rest : state === shut ? detail : '';
+    const whole = text + (also && ' · ' + also);
+    write(note, whole);
+    box.setAttribute('data-state', shut || state);
+    // Said once per outcome; a count-down is not read out.
+    if (state !== saidState && (text || !state)) write(said, whole), (saidState = state);
+    box.lang = langOf(host);
   };
 };
 
@@ -118,7 +116,7 @@ export const makeCard = (
       write(role, [person.organisation, person.title].filter(Boolean).join(' · '));
       write(summary, person.summary);
       photo.textContent = '';
-      set(photo, { 'data-initial': person.name.slice(0, 1) }); // shown where no picture is
+      set(photo, { 'data-initial': [...person.name][0] }); // shown where no picture is
       if (!person.photo) return;
       const { webp, jpeg, width, height } = person.photo;
       const at = (path: string) => (path[0] === '/' ? store.base : '') + path;
@@ -129,21 +127,14 @@ export const makeCard = (
       image.src = at(jpeg);
     };
   }
-  const foot = makeFoot(box, body, host, store, id);
-  if (host.hasAttribute('share')) {
-    // Now, not with the tap, after which a browser shares for some seconds only.
-    more().then(
-      ({ share }) => share(foot.row, host, () => known),
-      () => {}
-    );
-  }
+  const render = makeFoot(box, body, host, store, id);
   return {
     box,
     render() {
       const person = store.people[id];
       if (person && person !== known) introduce((known = person));
       const name = host.getAttribute('name') || (person ? person.name : '');
-      foot.render(person, name, bare ? store.counts !== undefined : !!person);
+      render(person, name, bare ? store.counts !== undefined : !!person);
     },
   };
 };

@@ -30,12 +30,12 @@ interface Sighted extends Element {
 
 // Only what is near the viewport costs anything.
 const observer =
-  self.IntersectionObserver &&
+  window.IntersectionObserver &&
   new IntersectionObserver(
     (entries) => {
       for (const { target, isIntersecting } of entries) (target as Sighted).seen_(isIntersecting);
     },
-    { rootMargin: '400px 0px' }
+    { rootMargin: '400px' }
   );
 
 type Fill = (
@@ -61,7 +61,8 @@ const card =
 
 /** Defines an element that costs next to nothing until it is near the viewport. Then `fill` makes
  * its inside, with the script that `first` loaded; and as long as it stays there it hears of news. */
-const define = (name: string, fill: Fill, first?: () => Promise<any>): void =>
+const define = (name: string, fill: Fill, first?: () => Promise<any>): unknown =>
+  customElements.get(name) || // of an older build
   customElements.define(
     name,
     class extends HTMLElement {
@@ -70,7 +71,7 @@ const define = (name: string, fill: Fill, first?: () => Promise<any>): void =>
       near_?: boolean;
 
       static get observedAttributes() {
-        return ['campaign', 'candidate', 'base', 'lang'];
+        return ['campaign', 'candidate', 'base', 'lang', 'identity'];
       }
 
       connectedCallback(): void {
@@ -78,7 +79,7 @@ const define = (name: string, fill: Fill, first?: () => Promise<any>): void =>
         if (!id) return;
         const candidate = this.getAttribute('candidate');
         this.store_ = storeOf(this, id);
-        if (candidate && !this.getAttribute('name')) this.store_.want_(candidate);
+        if (candidate && !(name === 'like-button' && this.getAttribute('name'))) this.store_.want_(candidate);
         if (observer) observer.observe(this);
         else this.seen_(true);
       }
@@ -119,11 +120,11 @@ const define = (name: string, fill: Fill, first?: () => Promise<any>): void =>
   );
 
 const wake = (event: Event): void => {
-  const anew = (event as PageTransitionEvent).persisted;
-  if (!document.hidden) stores.forEach((store) => store.wake_(anew));
+  if (document.hidden) return;
+  stores.forEach((store) => store.wake_((event as PageTransitionEvent).persisted));
 };
 
-if (self.customElements && !customElements.get('like-card')) {
+if (window.customElements) {
   define('like-card', card(false));
   define('like-button', card(true));
   define(

@@ -11,6 +11,7 @@ export const TEXTS: { zh: Texts; en?: Texts } = {
     repeated: '今日已点赞',
     left: '今日还可点赞 {} 次',
     offline: '网络不通，稍后自动重试',
+    shut: '暂不可点赞', // until it is known why
   },
 };
 
@@ -20,7 +21,7 @@ export const langOf = (element: Element): 'zh' | 'en' =>
 export const say = (
   element: Element,
   word: string,
-  value?: number | string,
+  value: number | string = '',
   tables?: Record<string, Texts>
 ): string => {
   const lang = langOf(element);

@@ -1,5 +1,5 @@
-// What the files of the widget tell each other. They are built apart (like.js, like-work.js,
-// like-wall.js), so that these shapes are all that they share.
+// What the files of the widget tell each other. They are built apart, so that these shapes are all
+// that they share. like.js loads like-wall.js and like-more.js; like-more.js loads like-work.js.
 
 export type Phase = 'not-open' | 'open' | 'paused' | 'closed';
 
@@ -28,6 +28,8 @@ export interface Like {
   state?: string;
   /** It liked this candidate today. */
   liked?: boolean;
+  /** Of the last like that was counted in this page's life. A held one has it as well. */
+  receipt?: string;
 }
 
 /** Something that shows a campaign, and is told whenever anything of it is new. */
@@ -55,6 +57,8 @@ export interface Campaign {
   counts?: Record<string, number> | null;
   readonly likes: Record<string, Like | undefined>;
   phase: Phase;
+  /** The last opens_at, closes_at and paused_because; there before any phase but open is. */
+  about?: { opens_at?: string; closes_at?: string; paused_because?: string | null };
   /** The last refresh failed. */
   away?: boolean;
   /** The list of all candidates comes with the next refresh, once. */
@@ -69,6 +73,8 @@ export interface Campaign {
   show(): void;
   /** What a visitor waits for while a challenge is at work, in the element's words. */
   working?: ((element: Element) => string) | null;
+  /** The challenge at work. */
+  proving?: Promise<unknown> | null;
 }
 
 /** A language's texts by word; {} in one is where its number or time stands. */
@@ -99,14 +105,25 @@ export interface Core {
 /** What like-more.js brings. */
 export interface More {
   identify(identity: string, post: Campaign['post']): Promise<Answer | null>;
-  work(campaign: Campaign, token: string, challenge: unknown): Promise<string | null>;
-  detail(host: Element, shut: string, about: any): string;
-  checkOrigin(campaign: any, refuse: () => void): Promise<void>;
-  share(
-    row: Element,
+  /** Ends when the challenge is done, and the better token kept. */
+  prove(
+    campaign: Campaign,
+    token: string,
+    challenge: unknown,
+    kept: () => string | null | undefined,
+    keep: (token: string) => void
+  ): Promise<unknown> | null | undefined;
+  /** Why there are no likes now, or ''. Puts up what a foot may have besides: the way to a receipt, a
+   * button that shares. */
+  detail(
     host: Element,
-    person: () => Person | null | undefined
-  ): void;
+    shut: string,
+    campaign: Campaign,
+    like: Partial<Like>,
+    foot: Element,
+    person: Person | null | undefined
+  ): string;
+  checkOrigin(campaign: any, refuse: () => void): Promise<void>;
 }
 
 /** like-wall.js sets this on its script element; like.js calls it for each <like-wall> there is,

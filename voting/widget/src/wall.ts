@@ -195,13 +195,14 @@ const makeWall: MakeWall = (wall, root, campaign, core) => {
   // Which cards are near is arithmetic, as all places are of one size: a look at three of them
   // whatever the number of candidates, instead of an observer for each.
   const around = (): Place[] => {
-    const top = shown[0]!.item!.offsetTop;
-    const columns = shown.findIndex(({ item }) => item!.offsetTop > top);
+    // All by one measure: a page may zoom or scale what it shows.
+    const topOf = ({ item }: Place) => item!.getBoundingClientRect().top;
+    const top = topOf(shown[0]!);
+    const columns = shown.findIndex((place) => topOf(place) > top + 1);
     if (columns < 0) return shown; // in one row
     const last = shown.length - 1;
-    const row = (shown[last]!.item!.offsetTop - top) / Math.floor(last / columns);
-    const start = list.getBoundingClientRect().top;
-    const at = (y: number) => Math.max(0, Math.floor((y - start) / row) * columns);
+    const row = (topOf(shown[last]!) - top) / Math.floor(last / columns);
+    const at = (y: number) => Math.max(0, Math.floor((y - top) / row) * columns);
     const first = at(0);
     return [
       ...shown.slice(first, at(2 * innerHeight) + columns),
@@ -218,7 +219,7 @@ const makeWall: MakeWall = (wall, root, campaign, core) => {
 
   const look = () => {
     frame = 0;
-    if (!wall.isConnected) return listen(false);
+    if (!list.isConnected) return listen(false);
     if (!shown.length || !list.offsetParent) return;
     const was = near;
     near = around();
@@ -256,7 +257,7 @@ const makeWall: MakeWall = (wall, root, campaign, core) => {
   };
 
   // A wall in what is shown later only, such as a tab, is not scrolled to.
-  const observer = self.IntersectionObserver && new IntersectionObserver(soon);
+  const observer = window.IntersectionObserver && new IntersectionObserver(soon);
 
   const listen = (on: boolean) => {
     if (listening === on) return;
@@ -291,6 +292,7 @@ const makeWall: MakeWall = (wall, root, campaign, core) => {
       listen(true);
       if (everybody) {
         for (const { card } of near) if (card) card.render();
+        soon(); // the page may have moved it
       } else if (order && campaign.everybody) {
         open(campaign.everybody);
       } else {

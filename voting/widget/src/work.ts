@@ -1,4 +1,4 @@
-// The work of a challenge. like.js loads it where one is set.
+// The work of a challenge. like-more.js loads it where one is set.
 
 import type { Answer, Campaign, Core } from './types';
 

@@ -1,9 +1,20 @@
-"""Which moment's counts the public may see: the board's policy, for what has counts of its own."""
+"""Which moment's counts the public may see: the rule behind every path that shows them.
 
-from datetime import datetime
+The edge's board applies it to the counts; whatever has counts of its own (a notice) asks here.
+"""
 
-from voting.campaign import Campaign, Visibility, microseconds
-from voting.edge.board import publication_hours
+from datetime import datetime, timedelta
+
+from voting.campaign import Campaign, Visibility, microseconds, moment_at
+
+
+def publication_hours(campaign: Campaign, now_us: int) -> tuple[int, int]:
+    """(last, next) moment of the day's publication hour around now, epoch microseconds."""
+    zone = campaign.window.zone
+    now = moment_at(now_us, zone)
+    at = datetime.combine(now.date(), campaign.rules.counts_daily_at, zone)
+    last = at if at <= now else at - timedelta(days=1)
+    return microseconds(last), microseconds(last + timedelta(days=1))
 
 
 def public_as_of_us(campaign: Campaign, now_us: int) -> int | None:
