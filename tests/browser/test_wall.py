@@ -413,6 +413,7 @@ async def test_like_from_the_wall_counts_and_is_known_after_a_reload(browser):
         await button.click()
         await expect(button).to_have_attribute("aria-pressed", "true")
         await expect(button.locator(".count")).to_have_text("1")
+        await expect(button).to_have_attribute("aria-busy", "false")
         [like] = server.asked_for("/likes")
         assert server.campaign.by_id[like["candidate"]].name == name
         await seen.page.reload()

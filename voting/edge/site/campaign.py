@@ -244,7 +244,6 @@ def page_values(
         ],
         "withdrawn": [candidate for candidate in campaign.candidates if candidate.withdrawn],
         "notice_at": chinese(campaign, campaign.notices[-1].at) if campaign.notices else "",
-        "cover": campaign.page.cover,
     }
 
 

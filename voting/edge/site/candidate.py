@@ -46,7 +46,7 @@ async def get_candidate_page(request: web.Request) -> web.Response:
             forms="'self'",
             media=media_origin(edge.settings),
         ),
-        surrogate_key=f"campaign-{campaign.id}",
+        surrogate_key=f"campaign-{campaign.id} counts-{campaign.id}",
     )
 
 

@@ -23,7 +23,6 @@ from voting.edge.media import media_origin
 from voting.edge.parts import EDGE, Edge
 from voting.edge.site.kept import KEPT
 from voting.edge.site.lines import (
-    ELEMENTS,
     LANGUAGES,
     THEMES,
     Build,
@@ -183,10 +182,7 @@ def _around(
     return {
         "offered": offered,
         "options": "" if asked is None else _options(request, asked.choice),
-        "themes": THEMES,
-        "elements": ELEMENTS,
         "build": _build(),
-        "public_base": base,
         "public_origin": "/".join(base.split("/", 3)[:3]),
         "media": media_origin(edge.settings),
         "counts": None if campaign is None else _counts(edge, campaign, base),

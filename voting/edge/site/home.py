@@ -1,5 +1,5 @@
-"""GET /: the demo portal, an invented news site that embeds the demo campaign in every way there
-is; where there is no demo, the campaigns that are open."""
+"""GET /: the demo portal, an invented news site that embeds the demo campaign in every way but
+the wall, to which it links; where there is no demo, the campaigns that are open."""
 
 import random
 import secrets

@@ -20,7 +20,7 @@ class Standing(NamedTuple):
 
 _WORDS = {
     Phase.NOT_OPEN: "尚未开始",
-    Phase.OPEN: "正在点赞",
+    Phase.OPEN: "进行中",
     Phase.PAUSED: "暂停中",
     Phase.CLOSED: "已结束",
 }

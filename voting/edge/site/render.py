@@ -26,7 +26,7 @@ from voting.edge.site.kept import BASE, KEPT, STATES
 from voting.edge.site.static import asset
 from voting.edge.site.theme import banner_colour, theme_digest
 
-SHORT = "public, max-age=5, stale-while-revalidate=30"
+SHORT = "public, max-age=5, stale-while-revalidate=30, stale-if-error=60"
 """Cache-Control of pages that show what may change any second."""
 _DEPTH_MAX = 24
 _HOST = re.compile(r"[A-Za-z0-9.\-]{1,253}(:\d{1,5})?|\[[0-9a-fA-F:.]{2,45}\](:\d{1,5})?")
@@ -269,8 +269,8 @@ def shortened(text: str, characters_max: int) -> str:
     if len(text) <= characters_max:
         return text
     cut = text[: characters_max - 1]
-    end = max(cut.rfind(mark) for mark in "。；！？.;!?")
-    return cut[: end + 1] if end >= characters_max // 2 else cut.rstrip("，、, ") + "…"
+    end = max(cut.rfind(mark) for mark in "。！？.!?")
+    return cut[: end + 1] if end >= characters_max // 2 else cut.rstrip("，、；：,;: ") + "…"
 
 
 _LINK = re.compile(

@@ -130,7 +130,6 @@ def values(campaign: Campaign, now_us: int) -> dict[str, Any]:
     newest = campaign.changes[: -_CHANGES_SHOWN_MAX - 1 : -1]
     phase = campaign.phase_at(now_us)
     return {
-        "phase": phase,
         "state": STATES[phase],
         "rules": rules_in_words(campaign),
         "changes": [_shown(campaign, change) for change in newest],

@@ -19,12 +19,18 @@
     person.replaceChild(button, link);
     button.append(link);
   };
+  // Moving a link takes the keyboard's focus off it: it waits until the focus is elsewhere.
+  const whenFree = (person) => {
+    const link = person.querySelector('.like');
+    if (link !== document.activeElement) dress(person);
+    else link.addEventListener('blur', () => dress(person), { once: true });
+  };
   if (self.IntersectionObserver) {
     const observer = new IntersectionObserver((entries) => {
       for (const { target, isIntersecting } of entries) {
         if (!isIntersecting) continue;
         observer.unobserve(target);
-        dress(target);
+        whenFree(target);
       }
     }, { rootMargin: '600px 0px' });
     for (const person of people) observer.observe(person);
@@ -88,5 +94,5 @@
     channel = form.q.value = '';
     show();
   });
-  if (form.q.value) show(); // a browser that goes back brings the text back
+  if (form.q.value) show(); // what the server was asked for, where it found everybody
 })();
