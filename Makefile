@@ -58,7 +58,7 @@ node-tools: voting/widget/node_modules/.installed tests/browser/node_modules/.in
 
 %/node_modules/.installed: %/package.json %/package-lock.json
 	@echo "Installing what $*/package-lock.json locks ..." >&2
-	@cd $* && npm ci --ignore-scripts --silent
+	@cd $* && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
 # The lock files, anew from pyproject.toml; uv is needed for this alone.
