@@ -51,7 +51,12 @@ async def portal(browser, stand_in=None, before=None, **options):
         if before:
             await seen.page.add_init_script(before)
         await seen.page.goto(url)
-        yield stand_in, seen
+        try:
+            yield stand_in, seen
+        finally:
+            # Whoever waits at one is let go: the server's end would wait a minute for them.
+            stand_in.gate.set()
+            stand_in.proof_gate.set()
 
 
 class Card:

@@ -30,7 +30,8 @@ FRAMED = {"/embed/v1/card/{campaign}/{candidate}"}
 FILLS = {
     "campaign": "spring", "candidate": "c001", "kind": "svg", "photo": "0" * 16, "size": "",
     "video": "0" * 16, "receipt": "x", "log": "votes", "level": "0", "tile": "000", "version": "v1",
-    "name": "like.js", "number": "1", "colour": "b8291a", "anything": "x",
+    "name": "like.js", "number": "1", "colour": "b8291a", "part": "1",
+    "anything": "x",
 }  # fmt: skip
 
 

@@ -62,7 +62,7 @@ def test_any_text_in_any_cell_of_a_csv_is_a_candidate_or_a_problem_with_its_plac
         for candidate in checked.roster.candidates:
             for field in FIELDS:
                 text = getattr(candidate, field.name)
-                assert 0 < len(text) <= field.most_characters
+                assert int(field.needed) <= len(text) <= field.most_characters
                 assert fault_of(text) is None
         assert len({candidate.id for candidate in checked.roster.candidates}) == len(rows)
 

@@ -126,6 +126,7 @@ func packPlan(p *plan, day uint32, rules rules) []byte {
 		b = to.AppendUint16(b, uint16(weight))
 	}
 	b = append(b, challenges)
+	b = append(b, 0) // nobody has to be vouched for
 	for range [networkClasses]int{} {
 		for _, limit := range limits[2:] {
 			b = to.AppendUint64(b, uint64(limit))
