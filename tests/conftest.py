@@ -25,16 +25,6 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
-_LONG = ("browser", "acceptance")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first: workers take whole files, and who takes such a one last keeps all
-    others waiting."""
-    folder = Path(__file__).parent
-    items.sort(key=lambda item: item.path.relative_to(folder).parts[0] not in _LONG)
-
-
 def wait_until(condition, seconds=10.0, what="the condition"):
     """Wait for a condition with a deadline; a test never just sleeps."""
     deadline = time.monotonic() + seconds
