@@ -21,6 +21,7 @@ from voting.edge.answers import headers, problem
 from voting.edge.counts import counts_answer
 from voting.edge.media import media_origin
 from voting.edge.parts import EDGE, Edge
+from voting.edge.site.colours import DEFAULT
 from voting.edge.site.kept import KEPT
 from voting.edge.site.lines import (
     LANGUAGES,
@@ -41,8 +42,6 @@ from voting.edge.site.render import (
     within_budget,
 )
 
-WIDGET_COLOUR = "#b8291a"
-"""The elements' own."""
 _COLOUR = re.compile(r"#[0-9a-f]{6}")
 _SOMEWHERE = "https://likes.example.cn/"
 """What lines say where nobody knows how the service is called."""
@@ -147,14 +146,14 @@ def _colour(wanted: str, campaign: Campaign) -> str:
     colour = wanted.lower()
     if not _COLOUR.fullmatch(colour):
         colour = campaign.page.colour.lower()
-    return colour if _COLOUR.fullmatch(colour) and colour != WIDGET_COLOUR else ""
+    return colour if _COLOUR.fullmatch(colour) and colour != DEFAULT else ""
 
 
 def _of_lines(request: web.Request, edge: Edge, asked: Asked | None, wanted: str) -> dict[str, Any]:
     """What the lines are shown with. Without a wanted route: all of them."""
     base, root = public_base(request) or _SOMEWHERE, root_of(request)
     chosen = Route(wanted) if wanted in set(Route) else None
-    made: dict[str, Any] = {"route": chosen, "lines": [], "widget_colour": WIDGET_COLOUR}
+    made: dict[str, Any] = {"route": chosen, "lines": [], "widget_colour": DEFAULT}
     if asked is not None:
         build, media = _build(), media_origin(edge.settings)
         made["lines"] = [
