@@ -16,18 +16,25 @@ ifneq ($(shell cat $(VENV)/.made-at 2>/dev/null),$(CURDIR))
 $(shell rm -f $(VENV)/.made-at $(VENV)/.run-installed $(VENV)/.test-installed)
 endif
 
-.PHONY: run test test-all figures check bench rehearse widget node-tools lock clean
+.PHONY: run test test-all test-slow test-again figures check bench rehearse widget node-tools lock clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.run-installed
 	@exec $(BIN)/dianzan up
 
 test: $(VENV)/.test-installed
-	@exec $(BIN)/python -m pytest -m "not slow and not figures" -n 3 --dist loadfile
+	@exec $(BIN)/python -m pytest -m "not slow and not figures" -n 3 --dist loadfile \
+		--no-loadscope-reorder
 
 # ... and what takes longer.
-test-all: test
+test-all: test test-slow
+
+test-slow: $(VENV)/.test-installed
 	@exec $(BIN)/python -m pytest -m "slow and not figures"
+
+# What failed last, once more, with nothing beside it; where nothing did, this fails.
+test-again: $(VENV)/.test-installed
+	@exec $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 
 # What pages and widget cost a slow phone, held against their targets: times say little beside other
 # work, so CI does not ask for them.

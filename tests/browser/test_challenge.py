@@ -223,10 +223,13 @@ async def test_without_workers_the_page_solves_it_in_slices_and_stays_alive(brow
         card = Card(seen.page)
         await card.is_ready()
         await seen.page.evaluate(watch)
+        begun = await seen.page.evaluate("performance.now()")
         await card.button.click()
         await expect(card.said).to_contain_text("点赞成功")
         assert server.counts["zhang-heng"] == 1
-        assert await seen.page.evaluate("longest") < 200
+        took = await seen.page.evaluate("performance.now()") - begun
+        # In one piece it would be nearly all of it, on any machine.
+        assert await seen.page.evaluate("longest") < max(200, took / 2)
         assert seen.complaints == []
 
 

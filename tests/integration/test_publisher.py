@@ -736,10 +736,15 @@ async def test_what_is_at_odds_with_one_campaign_costs_the_others_nothing(
             "SELECT checkpoint IS NOT NULL FROM logs WHERE campaign = 2 AND log = 0"
         )  # fmt: skip
 
+    def said():
+        return {event["what"] for event in events if event["event"] == "at-odds"}
+
+    async def spring_is_told():
+        return "checkpoint of dianzan-test/spring/votes" in said()
+
     await wait_until_async(others, what="the other campaign's")
-    said = {event["what"] for event in events if event["event"] == "at-odds"}
-    assert "checkpoint of dianzan-test/spring/votes" in said
-    assert not any("autumn" in what or "campaign 2" in what for what in said)
+    await wait_until_async(spring_is_told, what="spring's checkpoint is told")
+    assert not any("autumn" in what or "campaign 2" in what for what in said())
     assert not running_.task.done()
     await running_.end()
 
