@@ -41,6 +41,7 @@ COMMANDS = {
     "portal": ("voting.commands", "Keys and trial assertions of portals that vouch for users."),
     "networks": ("voting.commands", "Build the table that says whose an address is."),
     "loadtest": ("loadtest.commands", "Send a running service a crowd, and report."),
+    "plan": ("deploy.plan.commands", "Say what a campaign of a given size needs."),
     "rehearse": ("loadtest.rehearse_command", "Hold the rules against crowds and cheats."),
 }
 """Command -> module whose `app` has it, and what `dianzan --help` says of it."""

@@ -10,11 +10,11 @@ from collections.abc import Coroutine
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import asyncpg
-import redis.asyncio as redis
 import typer
 from pydantic import SecretStr
 
 from tally.migrate import migrate as migrate_database
+from tally.patience import connect_valkey
 from tally.tallies import (
     Tally,
     TallyError,
@@ -105,7 +105,7 @@ async def _read(dsn: str, valkey_url: str | None, campaign_id: str) -> Tally:
         campaign = await read_campaign(connection, campaign_id)
     finally:
         await connection.close()
-    async with redis.Redis.from_url(valkey_url) as valkey:
+    async with connect_valkey(valkey_url) as valkey:
         return await read_hot_tally(valkey, campaign)
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import asyncpg
 import redis.asyncio as redis
 import structlog
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import ClusterDownError, ReadOnlyError
+
+from voting.hot_state import HotState
 
 POSTGRES_AWAY = (
     OSError,
@@ -69,10 +69,9 @@ class Reach:
 
 
 def connect_valkey(url: str) -> redis.Redis:
-    """A client that tries once: we try again ourselves, and its own tries would delay a stop."""
-    return redis.Redis.from_url(
-        url, socket_timeout=5, socket_connect_timeout=5, retry=Retry(NoBackoff(), 0)
-    )
+    """A client of the primary that tries once: we try again ourselves, and its own tries would
+    delay a stop."""
+    return HotState(url, 1).of(0)
 
 
 async def set_within(event: asyncio.Event, seconds: float) -> bool:

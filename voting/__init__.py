@@ -30,7 +30,9 @@ and beside it:
     receipt.py       a vote's position, enciphered
     function_library.py  Lua files of the store, each under a name of its version
     whole_files.py   files that are there whole or not at all
-    store_line.py    the vote path's connection to the store
+    store_address.py where the store is: one server, a pair that fails over, a Cluster
+    store_line.py    the vote path's connection to the store; store_lines.py: by shard
+    hot_state.py     the store by shard for everything that is not on the vote path
     process.py       how every long-lived process of ours starts, logs and stops
     heartbeat.py     what each process says of itself every few seconds
     settings.py      every setting

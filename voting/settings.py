@@ -91,7 +91,13 @@ class Settings(BaseSettings):
     )
     valkey_url: SecretStr | None = Field(
         default=None,
-        description="Valkey or Redis 7+ (redis://, rediss:// or unix://); unset = embedded.",
+        description="Valkey or Redis 7+ (redis://, rediss://, unix://, or where it moves "
+        "sentinel:// or cluster://); unset = embedded.",
+    )
+    ack: Literal["local", "replica"] = Field(
+        default="local",
+        description="When a like is answered: on the primary's disk (local), or on a replica's too "
+        "(replica).",
     )
     postgres_dsn: SecretStr | None = Field(
         default=None, description="Postgres 15 or newer; unset = embedded."

@@ -35,7 +35,9 @@ def test_defaults_in_the_readme_are_the_real_ones():
         elif field.default in (None, ()):
             assert default == "unset"
         else:
-            real = {True: "true", False: "false"}.get(field.default, str(field.default))
+            real = str(field.default)
+            if isinstance(field.default, bool):
+                real = real.lower()
             assert default == f"`{real}`"
 
 

@@ -205,6 +205,7 @@ async def run_edge(
         settings.valkey_url.get_secret_value(),
         timeout_seconds=settings.store_timeout_ms / 1000,
         library=LIBRARY,
+        on_replicas=settings.ack == "replica",
     )
     receipts = Receipts(keys)
     box = BallotBox(

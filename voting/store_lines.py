@@ -1,0 +1,60 @@
+"""The vote path's connections to the store, by shard.
+
+Shards that are always on one server share one line. In a Cluster, which may move each shard, each
+has a line of its own: what says that one of them moved must not cost the others their connection.
+"""
+
+import asyncio
+
+from voting.store_address import store_addresses
+from voting.store_line import StoreLine
+
+
+class StoreLines:
+    """The lines of one process. `run()` keeps all of them connected."""
+
+    def __init__(
+        self,
+        url: str,
+        shards: int,
+        *,
+        timeout_seconds: float = 2.0,
+        library: str = "",
+        on_replicas: bool = False,
+    ) -> None:
+        """`url` as in DIANZAN_VALKEY_URL, ValueError where it is none; the rest as in StoreLine."""
+        addresses = store_addresses(url)
+        lines: dict[tuple[int, int], StoreLine] = {}
+        self._by_shard: list[StoreLine] = []
+        for shard in range(shards):
+            number = shard % len(addresses)
+            address = addresses[number]
+            key = (number, shard if address.moves_by_shard else 0)
+            if key not in lines:
+                lines[key] = StoreLine(
+                    address,
+                    shard=shard,
+                    timeout_seconds=timeout_seconds,
+                    library=library,
+                    on_replicas=on_replicas,
+                )
+            self._by_shard.append(lines[key])
+        self._distinct = list(lines.values())
+
+    def of(self, shard: int) -> StoreLine:
+        return self._by_shard[shard]
+
+    def distinct(self) -> list[StoreLine]:
+        """Every line once."""
+        return list(self._distinct)
+
+    @property
+    def connected(self) -> bool:
+        """Whether every shard can be reached now."""
+        return all(line.connected for line in self._distinct)
+
+    async def run(self) -> None:
+        """Keep all of them connected until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for line in self._distinct:
+                group.create_task(line.run())
