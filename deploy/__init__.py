@@ -1,1 +1,8 @@
-"""Getting the service to run: the `dianzan` program, and everything on one machine."""
+"""Getting the service to run.
+
+cli.py   the program `dianzan`
+local/   everything on one machine
+plan/    how much a campaign of a given size needs
+
+and for servers of one's own: nginx/, valkey/, prometheus/; runbooks/ say what to do when.
+"""

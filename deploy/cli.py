@@ -48,6 +48,7 @@ COMMANDS = {
 
 # What may happen to anybody: module -> exceptions whose own text says what to do.
 _ORDINARY = {
+    "voting.store_address": ("NotAStore",),
     "voting.keys": ("KeyFileError", "CannotRotate"),
     "deploy.local.servers": ("EmbeddedServerError",),
     "deploy.local.run_folder": ("AlreadyUp",),

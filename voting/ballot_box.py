@@ -281,8 +281,8 @@ class _Queue:
         text = str(why)
         if isinstance(why, hiredis.ReplyError):
             log.error("store-refused", why=text[:200], ballots=len(batch))
-            if "Function not found" in text or text.startswith("READONLY"):
-                # Emptied or failed over under us: greet it anew.
+            if "Function not found" in text:
+                # Emptied under us: greet it anew.
                 self._box._line.drop()
         self._answer_all(batch, _OVERLOADED if text.startswith("OOM") else _STORE_DOWN)
 

@@ -15,7 +15,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AskError, ClusterDownError, ReadOnlyError, TryAgainError
 
-from voting.store_address import NoPrimary, StoreAddress, store_addresses
+from voting.store_address import NoPrimary, StoreAddress, made_by_shard
 
 _TIMEOUT_SECONDS = 5.0
 
@@ -24,19 +24,9 @@ class HotState:
     """A client for each shard; shards that are always on one server share theirs. Close it."""
 
     def __init__(self, url: str, shards: int) -> None:
-        """`url` as in DIANZAN_VALKEY_URL; ValueError where it is none. Nothing is opened yet."""
+        """`url` as in DIANZAN_VALKEY_URL; NotAStore where it is none. Nothing is opened yet."""
         self.shards = range(shards)
-        addresses = store_addresses(url)
-        clients: dict[tuple[int, int], redis.Redis] = {}
-        self._by_shard: list[redis.Redis] = []
-        for shard in self.shards:
-            number = shard % len(addresses)
-            address = addresses[number]
-            key = (number, shard if address.moves_by_shard else 0)
-            if key not in clients:
-                clients[key] = _client(address, shard)
-            self._by_shard.append(clients[key])
-        self._distinct = list(clients.values())
+        self._by_shard = made_by_shard(url, shards, _client)
 
     def of(self, shard: int) -> redis.Redis:
         """The shard's client. It tries once: who uses it tries again by itself, and tries of its
@@ -46,10 +36,10 @@ class HotState:
     def servers(self) -> list[redis.Redis]:
         """Every client once. In a Cluster, which may move each shard, one for each shard: two of
         them may talk to one server."""
-        return list(self._distinct)
+        return list(dict.fromkeys(self._by_shard))
 
     async def aclose(self) -> None:
-        for client in self._distinct:
+        for client in self.servers():
             await client.aclose()
 
     async def __aenter__(self) -> "HotState":

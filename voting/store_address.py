@@ -19,14 +19,9 @@ primary, and asks anew where it did not.
 """
 
 import ssl as tls
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
-
-import redis.asyncio as redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.crc import key_slot
 
 from voting.journal import head_key
 
@@ -38,6 +33,13 @@ _ASKED = {
     "clusters": ("cluster", True, 6379),
 }
 """Scheme -> who is asked, whether by TLS, port of whom has none."""
+
+
+_Made = TypeVar("_Made")
+
+
+class NotAStore(ValueError):
+    """A URL that names no store. The message says why, without the URL's secrets."""
 
 
 class NoPrimary(ConnectionError):
@@ -56,13 +58,13 @@ class StoreAddress:
     """One URL of DIANZAN_VALKEY_URL, parsed. It keeps who of those who are asked answered last."""
 
     def __init__(self, url: str) -> None:
-        """ValueError, without the URL's secrets, where it is none."""
+        """Raises NotAStore."""
         if len(url.split()) != 1:
-            raise ValueError("one URL of a store wanted here")
+            raise NotAStore("one URL of a store wanted here")
         parts = urlsplit(url)
         scheme = parts.scheme
         if scheme not in _DIRECT and scheme not in _ASKED:
-            raise ValueError(
+            raise NotAStore(
                 f"{scheme}:// is no scheme of a store: redis, rediss, unix, sentinel(s), cluster(s)"
             )
         query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
@@ -86,21 +88,16 @@ class StoreAddress:
         self._known = [_endpoint(each, port) for each in hosts.split(",") if each]
         self._name = unquote(parts.path.strip("/"))
         if not self._known:
-            raise ValueError(f"{scheme}:// names no host")
+            raise NotAStore(f"{scheme}:// names no host")
         if self.asks == "sentinel" and not self._name:
-            raise ValueError(f"{scheme}:// needs the name of what it watches: {scheme}://host/NAME")
+            raise NotAStore(f"{scheme}:// needs the name of what it watches: {scheme}://host/NAME")
         if self.asks == "cluster" and self._name:
-            raise ValueError("a Cluster has no databases: nothing may follow its hosts")
+            raise NotAStore("a Cluster has no databases: nothing may follow its hosts")
         self._sentinel_login = {
             word: query[f"sentinel_{word}"]
             for word in ("username", "password")
             if f"sentinel_{word}" in query
         }
-
-    @property
-    def moves_by_shard(self) -> bool:
-        """Whether two shards can be on two servers."""
-        return self.asks == "cluster"
 
     async def resolve(self, shard: int, timeout_seconds: float = 2.0) -> Endpoint:
         """The shard's server, asked anew. NoPrimary where nobody knows one; each who is asked has
@@ -111,8 +108,8 @@ class StoreAddress:
         for asked in list(self._known):
             try:
                 found = await self._ask(asked, shard, timeout_seconds)
-            except (redis.RedisError, OSError, ValueError) as why:
-                said.append(f"{asked.host}:{asked.port}: {why or type(why).__name__}")
+            except (OSError, ValueError) as why:
+                said.append(f"{asked.host}:{asked.port}: {str(why) or type(why).__name__}")
                 continue
             if found is None:
                 said.append(f"{asked.host}:{asked.port} knows none")
@@ -140,6 +137,11 @@ class StoreAddress:
         return tls.create_default_context() if self.tls else None
 
     async def _ask(self, asked: Endpoint, shard: int, timeout_seconds: float) -> Endpoint | None:
+        # Not for who has one server: an edge without redis-py is 6 MB smaller.
+        import redis.asyncio as redis
+        from redis.asyncio.retry import Retry
+        from redis.backoff import NoBackoff
+
         login: Mapping[str, Any] = self._sentinel_login if self.asks == "sentinel" else self.login()
         client = redis.Redis(
             host=asked.host,
@@ -149,31 +151,47 @@ class StoreAddress:
             retry=Retry(NoBackoff(), 0),
             **login,
         )
-        async with client:
-            # Through `Any`: redis-py would make objects of its own of these answers.
-            pool: Any = client.connection_pool
-            connection: Any = await pool.get_connection()
-            try:
-                if self.asks == "sentinel":
-                    await connection.send_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._name)
-                    found = await connection.read_response()
-                    return Endpoint(found[0].decode(), int(found[1])) if found else None
-                await connection.send_command("CLUSTER", "SLOTS")
-                return _owner(await connection.read_response(), shard, asked)
-            finally:
-                await pool.release(connection)
+        # Through `Any`: redis-py would make objects of its own of these answers.
+        pool: Any = client.connection_pool
+        try:
+            async with client:
+                connection: Any = await pool.get_connection()
+                try:
+                    if self.asks == "sentinel":
+                        await connection.send_command(
+                            "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._name
+                        )
+                        found = await connection.read_response()
+                        return Endpoint(found[0].decode(), int(found[1])) if found else None
+                    await connection.send_command("CLUSTER", "SLOTS")
+                    return _owner(await connection.read_response(), shard, asked)
+                finally:
+                    await pool.release(connection)
+        except redis.RedisError as why:
+            raise NoPrimary(str(why) or type(why).__name__) from why
 
 
-def store_addresses(url: str) -> list[StoreAddress]:
-    """DIANZAN_VALKEY_URL, parsed: shard n is at number n modulo how many they are. ValueError
-    where one of them is none."""
+def made_by_shard(url: str, shards: int, make: Callable[[StoreAddress, int], _Made]) -> list[_Made]:
+    """What `make(address, shard)` gives for each shard of DIANZAN_VALKEY_URL, in their order.
+    Shards that are always on one server share theirs. Raises NotAStore."""
     if not (addresses := [StoreAddress(each) for each in url.split()]):
-        raise ValueError("the store has no URL")
-    return addresses
+        raise NotAStore("the store has no URL")
+    made: dict[tuple[int, int], _Made] = {}
+    by_shard = []
+    for shard in range(shards):
+        number = shard % len(addresses)
+        address = addresses[number]
+        key = (number, shard if address.asks == "cluster" else 0)
+        if key not in made:
+            made[key] = make(address, shard)
+        by_shard.append(made[key])
+    return by_shard
 
 
 def _owner(slots: list[Any], shard: int, asked: Endpoint) -> Endpoint | None:
     """Of an answer to CLUSTER SLOTS: who has the shard's slot."""
+    from redis.crc import key_slot
+
     slot = key_slot(head_key(shard).encode())
     for first, last, primary, *_ in slots:
         if first <= slot <= last:
@@ -193,6 +211,6 @@ def _port(parts: SplitResult, otherwise: int) -> int:
         return parts.port or otherwise
     except ValueError:
         # What stands there may be half of a password.
-        raise ValueError(
+        raise NotAStore(
             "a port of the store is no number; in a password / is written %2F, and @ %40"
         ) from None

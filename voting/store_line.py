@@ -112,7 +112,7 @@ class StoreLine:
         """`library`: source of a function library that must be loaded; its first line names it.
         `on_replicas`: what a function wrote counts as answered only when it is on the disk of the
         primary and of one replica; with none there, half of `timeout_seconds` passes before each
-        StoreDown, and calls behind it wait. ValueError where the URL is none of a store."""
+        StoreDown, and calls behind it wait. NotAStore where the URL is none."""
         self._address = StoreAddress(url) if isinstance(url, str) else url
         self._shard = shard
         self._timeout_seconds = timeout_seconds
@@ -267,7 +267,7 @@ class StoreLine:
         """Role and replication id of the server at the other end."""
         info = await cls._ask(call, "INFO", "replication")
         fields = dict(line.split(b":", 1) for line in info.split(b"\r\n") if b":" in line)
-        return fields[b"role"], fields[b"master_replid"]
+        return fields.get(b"role", b""), fields.get(b"master_replid", b"")
 
     @staticmethod
     async def _ask(call: Callable[..., None], *words: Word) -> Any:

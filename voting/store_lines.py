@@ -6,7 +6,7 @@ has a line of its own: what says that one of them moved must not cost the others
 
 import asyncio
 
-from voting.store_address import store_addresses
+from voting.store_address import StoreAddress, made_by_shard
 from voting.store_line import StoreLine
 
 
@@ -22,39 +22,33 @@ class StoreLines:
         library: str = "",
         on_replicas: bool = False,
     ) -> None:
-        """`url` as in DIANZAN_VALKEY_URL, ValueError where it is none; the rest as in StoreLine."""
-        addresses = store_addresses(url)
-        lines: dict[tuple[int, int], StoreLine] = {}
-        self._by_shard: list[StoreLine] = []
-        for shard in range(shards):
-            number = shard % len(addresses)
-            address = addresses[number]
-            key = (number, shard if address.moves_by_shard else 0)
-            if key not in lines:
-                lines[key] = StoreLine(
-                    address,
-                    shard=shard,
-                    timeout_seconds=timeout_seconds,
-                    library=library,
-                    on_replicas=on_replicas,
-                )
-            self._by_shard.append(lines[key])
-        self._distinct = list(lines.values())
+        """`url` as in DIANZAN_VALKEY_URL, NotAStore where it is none; the rest as in StoreLine."""
+
+        def line(address: StoreAddress, shard: int) -> StoreLine:
+            return StoreLine(
+                address,
+                shard=shard,
+                timeout_seconds=timeout_seconds,
+                library=library,
+                on_replicas=on_replicas,
+            )
+
+        self._by_shard = made_by_shard(url, shards, line)
 
     def of(self, shard: int) -> StoreLine:
         return self._by_shard[shard]
 
     def distinct(self) -> list[StoreLine]:
         """Every line once."""
-        return list(self._distinct)
+        return list(dict.fromkeys(self._by_shard))
 
     @property
     def connected(self) -> bool:
         """Whether every shard can be reached now."""
-        return all(line.connected for line in self._distinct)
+        return all(line.connected for line in self.distinct())
 
     async def run(self) -> None:
         """Keep all of them connected until cancelled."""
         async with asyncio.TaskGroup() as group:
-            for line in self._distinct:
+            for line in self.distinct():
                 group.create_task(line.run())

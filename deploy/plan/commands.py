@@ -65,14 +65,14 @@ def plan_campaign(
                         "plan": planned,
                         "cores": planned.cores,
                         "first_to_give_out": planned.bottleneck.name,
-                        "within": all(stage.within for stage in planned.stages),
+                        "within": planned.within,
                         "steps": [
                             {
                                 "likes": step.demand.likes,
                                 "peak": step.demand.peak,
                                 "cores": step.cores,
                                 "first_to_give_out": step.bottleneck.name,
-                                "within": all(stage.within for stage in step.stages),
+                                "within": step.within,
                             }
                             for step in steps
                         ],
@@ -85,7 +85,7 @@ def plan_campaign(
     else:
         print(_as_text(planned, steps))
         print("\n" + table(*_figures_table(figures)))
-    if not all(stage.within for stage in planned.stages):
+    if not planned.within:
         raise typer.Exit(1)
 
 
@@ -128,7 +128,7 @@ def _as_text(planned: Plan, steps: list[Plan]) -> str:
                     f"{step.demand.peak:,.0f}",
                     str(step.cores),
                     step.bottleneck.name,
-                    "yes" if all(stage.within for stage in step.stages) else "NO",
+                    "yes" if step.within else "NO",
                 )
                 for step in steps
             ],

@@ -69,6 +69,11 @@ class Plan(msgspec.Struct, frozen=True):
         return sum(stage.wanted for stage in self.stages)
 
     @property
+    def within(self) -> bool:
+        """Whether this version can run it."""
+        return all(stage.within for stage in self.stages)
+
+    @property
     def bottleneck(self) -> Stage:
         """What gives out first as the peak grows: of the parts that there cannot be ever more of,
         the one that carries least."""

@@ -11,7 +11,9 @@ slowapi is synchronous: it asks the store inside the event loop. So the store ha
 is not asked twice, and where it does not answer the same limits are counted in this process'
 memory, until a probe (after 1, 2, 4 ... 32 s) finds it again. An outage so costs a stall of 0.1 s
 once, and half as much for each probe, and never opens the door. Known weakness: what was used up in
-the store is free again in memory, once per outage.
+the store is free again in memory, once per outage. Where the store's primary is looked for
+(Sentinel, Cluster), each console counts in its own memory alone: `limits` would look for it inside
+the event loop.
 
 Before all that, in memory alone: every request by address (REQUESTS; guard.py), and those that come
 without a session to where one is needed (STRANGERS), which never get as far as a route's limit.
@@ -30,6 +32,7 @@ from redis.retry import Retry
 from slowapi import Limiter
 
 from antifraud.networks import prefixes_of
+from voting.store_address import StoreAddress
 
 log = structlog.get_logger()
 
@@ -70,8 +73,9 @@ class ConsoleLimiter(Limiter):
         self.enabled = True  # whatever RATELIMIT_ENABLED says: that is slowapi's, not a setting
 
     def use(self, store_url: str | None) -> None:
-        """Count here from now on, from nothing; None = in memory alone. Does not connect."""
-        if store_url is None:
+        """Count here from now on, from nothing; None = in memory alone. Does not connect. Raises
+        NotAStore."""
+        if store_url is None or StoreAddress(store_url).asks is not None:
             self._storage = MemoryStorage()
         else:
             # Our own pool: `limits` knows no unix:// URLs. One try, whatever redis-py's habit is:

@@ -438,6 +438,19 @@ async def test_a_store_that_is_not_there_is_the_same(own_routes, tmp_path, postg
     assert statuses == [200, 200, 200, 429]
 
 
+@pytest.mark.parametrize("scheme", ["sentinel", "cluster"])
+async def test_where_the_primary_is_looked_for_the_console_counts_in_memory(
+    own_routes, tmp_path, postgres_dsn, postgres, scheme
+):
+    url = f"{scheme}://127.0.0.1:1" + ("/likes" if scheme == "sentinel" else "")
+    async with (
+        running_console(tmp_path, url, postgres_dsn, postgres) as console,  # noqa: F811
+        console.client_as("viewer") as client,
+    ):
+        statuses = [(await client.get("/limited")).status for _ in range(4)]
+    assert statuses == [200, 200, 200, 429]
+
+
 async def test_all_consoles_count_in_one_store(own_routes, console, tmp_path):  # noqa: F811
     async with console.client_as("viewer") as client:
         for _ in range(3):

@@ -108,3 +108,15 @@ def test_a_mistake_of_ours_keeps_its_traceback(monkeypatch):
     monkeypatch.setattr(cli, "app", fail)
     with pytest.raises(ZeroDivisionError):
         cli.main()
+
+
+def test_a_url_that_names_no_store_is_said_in_one_line_without_its_password():
+    done = dianzan(
+        "flush",
+        DIANZAN_VALKEY_URL="sentinel://edge:secret@one,two",
+        DIANZAN_POSTGRES_DSN="postgresql://nowhere.invalid/x",
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    [line] = [each for each in done.stderr.splitlines() if each.startswith("dianzan: ")]
+    assert "sentinel://host/NAME" in line
+    assert "secret" not in done.stderr

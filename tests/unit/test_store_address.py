@@ -3,7 +3,7 @@
 import pytest
 
 from voting.hot_state import HotState
-from voting.store_address import Endpoint, StoreAddress, store_addresses
+from voting.store_address import Endpoint, NotAStore, StoreAddress
 from voting.store_lines import StoreLines
 
 
@@ -48,8 +48,8 @@ def test_user_and_password_may_hold_any_character(scheme):
     ],
 )
 def test_what_is_no_url_of_a_store_is_refused_without_its_secrets(url):
-    with pytest.raises(ValueError, match=r"\S") as refused:
-        store_addresses(url)
+    with pytest.raises(NotAStore, match=r"\S") as refused:
+        HotState(url, 1)
     assert "secret" not in str(refused.value)
 
 
