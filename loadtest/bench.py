@@ -3,6 +3,7 @@
     make bench                                    everything, some minutes
     python -m loadtest.bench --quick              everything once and small: does it still run?
     python -m loadtest.bench --only stacks        one group of figures
+    python -m loadtest.bench --only soak          hours of likes: by itself, 6 minutes
 
 Prints tables and writes build/bench.json. It starts the service and all peers itself, over
 temporary folders, on loopback and Unix sockets only, and ends them again. Runs on Linux (/proc,
@@ -39,6 +40,7 @@ from loadtest.overload import measure_overload
 from loadtest.processes import Cores, file_system_of
 from loadtest.report import Figure, figures_table, number, table
 from loadtest.service import ServiceError
+from loadtest.soak import measure_soak
 from loadtest.stalls import measure_stalls
 
 GROUPS = (
@@ -53,7 +55,10 @@ GROUPS = (
     "start",
     "device-day",
     "stalls",
+    "soak",
 )
+_BY_ITSELF = {"soak"}
+"""Groups that take long, and run where they are asked for."""
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -63,7 +68,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 def bench(
     only: Annotated[
         str, typer.Option(help=f"Groups of figures, commas between: {', '.join(GROUPS)}.")
-    ] = ",".join(GROUPS),
+    ] = ",".join(name for name in GROUPS if name not in _BY_ITSELF),
     quick: Annotated[
         bool, typer.Option("--quick", help="One short round of everything: proves little.")
     ] = False,
@@ -138,6 +143,7 @@ def bench(
             "stalls": lambda: measure_stalls(
                 work / "stalls", cores, devices=100_000 if quick else 5_000_000
             ),
+            "soak": lambda: measure_soak(work / "soak", cores, hours=0.1 if quick else 8),
         }
         figures: list[Figure] = []
         for name in wanted:

@@ -37,7 +37,7 @@ def measure_start_and_rest(folder: Path, *, rounds: int, idle_seconds: float) ->
                 service.stop()
         report = _like(service, devices=1, likes=1, tokens=service.mint(1))
         time.sleep(idle_seconds)
-        parts = _memory_by_part(service)
+        parts = memory_by_part(service)
     return [
         Figure(
             "start",
@@ -115,7 +115,7 @@ def _like(service: Service, *, devices: int, likes: int, tokens: Path) -> Report
     return report
 
 
-def _memory_by_part(service: Service) -> dict[str, float]:
+def memory_by_part(service: Service) -> dict[str, float]:
     """MB per part of the service; whatever is none of them under "other"."""
     everything = {process.pid: process for process in service.processes()}
     parts = {"up": pss_bytes([everything.pop(next(iter(everything)))]) / 1e6}

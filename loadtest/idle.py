@@ -44,7 +44,10 @@ def measure_idle(folder: Path, cores: Cores, *, connections: int = 10_000) -> li
     with (
         running_on({cores.other}),
         _files_for(connections) as held,
-        running_service(folder, connections_max=held + 2 * CONNECTIONS) as service,
+        running_service(
+            folder,
+            settings={"DIANZAN_EDGE_CONNECTIONS_MAX": str(held + 2 * CONNECTIONS)},
+        ) as service,
     ):
         stack = service_stack("idle", service, cores, per_second=_PER_SECOND, seconds=_SECONDS)
         edge = [psutil.Process(pid) for pid in stack.watched["edge"]]

@@ -8,9 +8,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psutil
@@ -41,13 +42,14 @@ class Service:
         *,
         fast_lane: bool = True,
         workers: int = 1,
-        connections_max: int | None = None,
+        settings: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """`connections_max`: of each worker; None = as the service has it by itself."""
+        """`settings`: further ones, DIANZAN_... -> value; the rest as the service has it by
+        itself."""
         self.folder = folder
         self._fast_lane = fast_lane
         self._workers = workers
-        self._connections_max = connections_max
+        self._settings = settings
         self._log = folder / "up.log"
         self._process: subprocess.Popen[str] | None = None
         self.ready: dict[str, Any] = {}
@@ -178,18 +180,21 @@ class Service:
             "DIANZAN_FAST_LANE": "on" if self._fast_lane else "off",
             "DIANZAN_TRUSTED_PROXIES": "127.0.0.0/8",
         }
-        if self._connections_max is not None:
-            ours["DIANZAN_EDGE_CONNECTIONS_MAX"] = str(self._connections_max)
-        return {k: v for k, v in os.environ.items() if not k.startswith("DIANZAN_")} | ours
+        theirs = {k: v for k, v in os.environ.items() if not k.startswith("DIANZAN_")}
+        return theirs | ours | dict(self._settings)
 
 
 @contextlib.contextmanager
 def running_service(
-    folder: Path, *, fast_lane: bool = True, workers: int = 1, connections_max: int | None = None
+    folder: Path,
+    *,
+    fast_lane: bool = True,
+    workers: int = 1,
+    settings: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Service]:
     """`dianzan up` on a new folder; stopped at the end, come what may."""
     folder.mkdir(parents=True)
-    service = Service(folder, fast_lane=fast_lane, workers=workers, connections_max=connections_max)
+    service = Service(folder, fast_lane=fast_lane, workers=workers, settings=settings)
     try:
         service.start()
         yield service

@@ -9,7 +9,7 @@ import contextlib
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -123,12 +123,18 @@ def send(order: Order) -> Report:
 
 
 def service_stack(
-    name: str, service: Service, cores: Cores, *, per_second: float, seconds: float
+    name: str,
+    service: Service,
+    cores: Cores,
+    *,
+    per_second: float,
+    seconds: float,
+    store: Sequence[int] = (),
 ) -> Stack:
     """A running service with the campaign of the load runs, and tokens for so many seconds of
-    load at such a rate."""
+    load at such a rate. `store`: its store's processes, where they are not its own."""
     service.pin_edge(cores.measured)
-    store = service.pids("valkey-server")
+    store = store or service.pids("valkey-server")
     for pid in store:
         pin(pid, {cores.measured})
     service.import_campaign()
@@ -137,7 +143,7 @@ def service_stack(
         service.port,
         CAMPAIGN,
         service.mint(_devices(per_second, seconds)),
-        {"edge": service.pids("edge"), "store": store},
+        {"edge": service.pids("edge"), "store": list(store)},
         lambda accepted: check_tally(service, accepted),
         per_second,
     )

@@ -622,7 +622,7 @@ class _Run:
         """Open loop: send what is due. What finds no free connection goes with the first that
         gets free, late, and its latency says so."""
         assert self._due is not None
-        while self._next < len(self.requests):
+        while self._sending and self._next < len(self.requests):
             now = time.perf_counter() - self._began
             while self._idle and self._next < len(self.requests) and self._due[self._next] <= now:
                 self._lags.append(now - self._due[self._next])

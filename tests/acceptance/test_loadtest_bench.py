@@ -21,6 +21,7 @@ GROUPS = {
     "fsync": {"fsync"},
     "requests": {"devices", "devices-with-proof", "counts"},
     "idle": {"idle-connection", "idle-held"},
+    "soak": {"soak", "soak-store"},
 }
 OF_PEERS = {
     "nginx-lua": {"cost-over-nginx-lua", "throughput-over-nginx-lua"},
