@@ -67,7 +67,7 @@ def migrate() -> None:
     """
     settings = load_settings()
     dsn = address_of(settings, settings.postgres_dsn, "DIANZAN_POSTGRES_DSN")
-    for name in asyncio.run(migrate_database(dsn)):
+    for name in asyncio.run(migrate_database(dsn, shards=settings.shards)):
         typer.echo(name)
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import asyncpg
 
+from voting.shards import declare_shards
+
 MIGRATIONS = Path(__file__).with_name("migrations")
 
 _FILE_NAME = re.compile(r"([0-9]{4})_([a-z0-9_]+)\.sql")
@@ -65,8 +67,9 @@ def read_migrations(folder: Path = MIGRATIONS) -> list[Migration]:
     return migrations
 
 
-async def migrate(dsn: str, folder: Path = MIGRATIONS) -> list[str]:
-    """Bring the database up to date; the names of what was applied now, in order.
+async def migrate(dsn: str, folder: Path = MIGRATIONS, *, shards: int | None = None) -> list[str]:
+    """Bring the database up to date; the names of what was applied now, in order. `shards`: how
+    many there are from now on, at least.
 
     Any number of processes may call it at once: one works, the others wait and find nothing to
     do. Raises MigrationError; what was applied before the failure stays applied.
@@ -84,6 +87,8 @@ async def migrate(dsn: str, folder: Path = MIGRATIONS) -> list[str]:
         for migration in migrations[len(applied) :]:
             await _apply(connection, migration)
             names.append(str(migration))
+        if shards is not None:
+            await declare_shards(connection, shards)
         return names
     finally:
         await connection.close()

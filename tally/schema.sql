@@ -6,7 +6,9 @@
 -- One row: moves with every change that edges must see.
 CREATE TABLE catalog (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
-    version bigint NOT NULL DEFAULT 0
+    version bigint NOT NULL DEFAULT 0,
+    -- How many shards this installation has had at most: it never has fewer, for votes lie on them.
+    shards smallint NOT NULL DEFAULT 1 CHECK (shards BETWEEN 1 AND 64)
 );
 INSERT INTO catalog DEFAULT VALUES;
 
@@ -31,7 +33,11 @@ CREATE TABLE campaigns (
     page jsonb NOT NULL DEFAULT '{}',
     -- Origin of a portal -> the public key (Ed25519, base64 of its 32 bytes) that its assertions of
     -- identity are checked with.
-    portal_keys jsonb NOT NULL DEFAULT '{}'
+    portal_keys jsonb NOT NULL DEFAULT '{}',
+    -- Devices whose id follows from something (a portal's user, a form's click) are spread over so
+    -- many shards, as there were when the campaign came. It stays: who moved to another shard could
+    -- like again what they like already.
+    derived_shards smallint NOT NULL DEFAULT 1 CHECK (derived_shards BETWEEN 1 AND 64)
 );
 
 -- Pictures in card size and, but for the oldest, in large; id = digest of the source and of how

@@ -4,15 +4,17 @@ While one call of the function is in flight, ballots gather; the next call carri
 batch costs one round trip, one journal entry and one fsync. Under low load nothing waits: the
 first ballot leaves with the current turn of the event loop.
 
-Owner: one `BallotBox` per edge process. A crash of the edge with a batch in flight leaves ballots
-whose fate their clients do not know: the same click again finds the first answer, or is cast now.
+Owner: one `BallotBox` per shard and edge process (`BallotBoxes`). A crash of the edge with a batch
+in flight leaves ballots whose fate their clients do not know: the same click again finds the first
+answer, or is cast now.
 """
 
 import asyncio
+import random
 import struct
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -31,7 +33,7 @@ from voting.campaign import Campaign, CampaignDay, Identity
 from voting.function_library import read_library
 from voting.pseudonyms import Pseudonyms
 from voting.receipt import Receipts
-from voting.store_line import StoreDown, StoreLine
+from voting.store_line import StoreDown, StoreLine, StoreMoved
 
 log = structlog.get_logger()
 
@@ -90,16 +92,22 @@ class BallotBox:
         receipts: Receipts,
         *,
         shard: int = 0,
+        shards: int = 1,
         waiting_max: int = 2_048,
+        moving_seconds: float = 2.0,
         challenges: bool = False,
         observe_batch: Callable[[int, float], None] = lambda ballots, seconds: None,
     ) -> None:
-        """`observe_batch` hears of every answered batch: how many ballots, how many seconds."""
-        self._line = line
+        """`shards`: of how many this is one: a network has this part of its rate here, and the
+        whole burst. `moving_seconds`: so long ballots wait for a primary that is being changed.
+        `observe_batch` hears of every answered batch: how many ballots, how many seconds."""
+        self.line = line
         self._pseudonyms = pseudonyms
         self._receipts = receipts
         self._shard = shard
+        self._shards = shards
         self._waiting_max = waiting_max
+        self._moving_seconds = moving_seconds
         self._challenges = challenges
         self._observe_batch = observe_batch
         self._queues: dict[str, _Queue] = {}
@@ -115,7 +123,7 @@ class BallotBox:
     @property
     def ready(self) -> bool:
         """Whether a ballot could be cast now."""
-        return self._line.connected and not self.refusing
+        return self.line.connected and not self.refusing
 
     @property
     def full(self) -> bool:
@@ -148,7 +156,7 @@ class BallotBox:
 
     async def snapshot(self, campaign_id: str) -> Snapshot:
         """The campaign's sums; StoreDown where the store does not answer."""
-        reply = await self._line.ask(
+        reply = await self.line.ask(
             "FCALL_RO",
             SNAPSHOT_FUNCTION,
             2,
@@ -163,17 +171,75 @@ class BallotBox:
     async def device_day(self, campaign: Campaign, device: bytes, day: CampaignDay) -> bytes:
         """The device-day record (see journal.py), empty where there is none."""
         key = journal.day_key(self._shard, campaign.id, day.date)
-        return await self._line.ask("HGET", key, device) or b""
+        return await self.line.ask("HGET", key, device) or b""
 
     async def likes_in_campaign(self, campaign: Campaign, device: bytes) -> int:
         """Likes of a device in the whole campaign; counted only where they are limited."""
         return int(
-            await self._line.ask("HGET", journal.life_key(self._shard, campaign.id), device) or 0
+            await self.line.ask("HGET", journal.life_key(self._shard, campaign.id), device) or 0
         )
+
+
+class BallotBoxes:
+    """The ballot boxes of all shards. A device's ballots go into its shard's, whatever becomes of
+    the others: where one shard is away, the others' devices vote on."""
+
+    def __init__(self, boxes: Sequence[BallotBox]) -> None:
+        """By shard, from 0 on."""
+        self._boxes = list(boxes)
+
+    def __iter__(self) -> Iterator[BallotBox]:
+        return iter(self._boxes)
+
+    def __len__(self) -> int:
+        return len(self._boxes)
+
+    def of(self, shard: int) -> BallotBox | None:
+        """None where this edge does not know the shard yet: others, started later, do."""
+        return self._boxes[shard] if shard < len(self._boxes) else None
+
+    def shard_of_new(self) -> int:
+        """The shard of a new device: any, but of those that take ballots now where some do."""
+        ready = [shard for shard, box in enumerate(self._boxes) if box.ready]
+        return random.choice(ready) if ready else random.randrange(len(self._boxes))  # noqa: S311
+
+    @property
+    def ready(self) -> bool:
+        """Whether a ballot of some shard could be cast now."""
+        return any(box.ready for box in self._boxes)
+
+    @property
+    def all_ready(self) -> bool:
+        """Whether every ballot could."""
+        return all(box.ready for box in self._boxes)
+
+    @property
+    def full(self) -> bool:
+        """Whether a ballot that came now would be OVERLOADED, whosever it is."""
+        for box in self._boxes:  # noqa: SIM110  # asked for each like: a generator costs 0.3 us
+            if not box.full:
+                return False
+        return True
+
+    @property
+    def refusing(self) -> bool:
+        """Whether no shard's store has room for votes."""
+        return all(box.refusing for box in self._boxes)
+
+    @property
+    def waiting(self) -> int:
+        """Ballots that wait or are in flight."""
+        return sum(box.waiting for box in self._boxes)
+
+    def store_now_us(self) -> int:
+        """The time of shard 0's store, as well as this process knows it: one for all that is shown.
+        Each shard's votes are stamped and judged by its own."""
+        return self._boxes[0].store_now_us()
 
 
 _OVERLOADED = Cast(Outcome.OVERLOADED)
 _STORE_DOWN = Cast(Outcome.STORE_DOWN)
+_MOVED_TRY_SECONDS = 0.02
 
 
 class _Queue:
@@ -185,6 +251,8 @@ class _Queue:
         self._gathering: deque[_Waiting] = deque()
         self._busy = False
         """A batch is in flight, or about to leave with this turn of the loop."""
+        self._moved_at: float | None = None
+        """Since when the shard's primary is looked for, with ballots that were not cast."""
         self._plan_of: tuple[Campaign, CampaignDay, int] | None = None
         self._day = campaign.window.day_at(box.store_now_us())
         self._head: tuple[bytes | str | int, ...] = ()
@@ -212,13 +280,16 @@ class _Queue:
                 bodies.append(
                     journal.pack_ballot(ballot, network, wide, waiting.signals, waiting.verdict)
                 )
-            box._line.call(
+            box.line.call(
                 *self._head,
-                box._line.replid,
+                box.line.replid,
                 b"".join(bodies),
                 on_reply=partial(self._landed, batch, time.monotonic()),
             )
         except StoreDown:
+            if self._moved_at is not None:
+                self._wait_for_primary(batch)
+                return
             self._busy = False
             self._answer_all([*batch, *gathering], _STORE_DOWN)
             gathering.clear()
@@ -229,6 +300,10 @@ class _Queue:
             self._next()
 
     def _landed(self, batch: list[_Waiting], sent_at: float, reply: Any) -> None:
+        if isinstance(reply, StoreMoved):
+            self._wait_for_primary(batch)
+            return
+        self._moved_at = None
         try:
             if isinstance(reply, bytes):
                 self._read_answers(batch, reply)
@@ -239,6 +314,22 @@ class _Queue:
             log.exception("batch-answer-unread")
             self._answer_all(batch, _STORE_DOWN)
         self._next()
+
+    def _wait_for_primary(self, batch: list[_Waiting]) -> None:
+        """These were not cast, for the shard is elsewhere or not ready: they go again, first in
+        line, when it is found. Where that takes too long they are OVERLOADED."""
+        now = time.monotonic()
+        if self._moved_at is None:
+            self._moved_at = now
+        gathering = self._gathering
+        gathering.extendleft(reversed(batch))
+        if now - self._moved_at < self._box._moving_seconds:
+            asyncio.get_running_loop().call_later(_MOVED_TRY_SECONDS, self._send)
+            return
+        self._moved_at = None
+        self._busy = False
+        self._answer_all(list(gathering), _OVERLOADED)
+        gathering.clear()
 
     def _next(self) -> None:
         if self._gathering:
@@ -283,7 +374,7 @@ class _Queue:
             log.error("store-refused", why=text[:200], ballots=len(batch))
             if "Function not found" in text:
                 # Emptied under us: greet it anew.
-                self._box._line.drop()
+                self._box.line.drop()
         self._answer_all(batch, _OVERLOADED if text.startswith("OOM") else _STORE_DOWN)
 
     def _answer_all(self, batch: list[_Waiting], cast: Cast) -> None:
@@ -323,15 +414,26 @@ class _Queue:
             journal.life_key(shard, campaign_id),
             journal.cells_key(shard, campaign_id, day.date),
             journal.capacity_key(shard, campaign_id, day.date),
-            _pack_plan(campaign, day, shard, box.epoch_floor, box._challenges),
+            _pack_plan(campaign, day, shard, box.epoch_floor, box._challenges, box._shards),
         )
         self._plan_of = (campaign, day, box.epoch_floor)
 
 
 def _pack_plan(
-    campaign: Campaign, day: CampaignDay, shard: int, epoch_floor: int, challenges: bool
+    campaign: Campaign,
+    day: CampaignDay,
+    shard: int,
+    epoch_floor: int,
+    challenges: bool,
+    shards: int = 1,
 ) -> bytes:
     window, rules, limits = campaign.window, campaign.rules, campaign.limits
+
+    def of_a_network(rate: Rate | None) -> tuple[int, int]:
+        # Its devices are spread over the shards, each of which sees a part of them: a part of the
+        # rate, but the whole burst, which is window / interval.
+        interval_us, window_us = _interval_and_window(rate)
+        return interval_us * shards, window_us * shards
 
     head = _PLAN.pack(
         journal.LAYOUT,
@@ -355,10 +457,10 @@ def _pack_plan(
     )
     return head + b"".join(
         _CLASS_RATES.pack(
-            *_interval_and_window(votes := capacity.votes(limits.per_network)),
-            *_interval_and_window(votes.times(FAR_FACTOR)),
-            *_interval_and_window(capacity.new_devices),
-            *_interval_and_window(capacity.new_devices_wide),
+            *of_a_network(votes := capacity.votes(limits.per_network)),
+            *of_a_network(votes.times(FAR_FACTOR)),
+            *of_a_network(capacity.new_devices),
+            *of_a_network(capacity.new_devices_wide),
         )
         for capacity in CAPACITIES.values()
     )

@@ -230,6 +230,8 @@ class Campaign:
     assertions of identity are checked with."""
     notices: tuple[PublicNotice, ...] = ()
     """As they were put up, the newest, which stands, last."""
+    derived_shards: int = 1
+    """Devices whose id follows from something are spread over so many shards, for good."""
     by_id: dict[str, Candidate] = field(init=False, repr=False, compare=False)
     standing: tuple[Candidate, ...] = field(init=False, repr=False, compare=False)
     """Those who have not withdrawn, in listed order."""

@@ -62,7 +62,8 @@ async def load_campaigns(connection: asyncpg.Connection) -> dict[str, Campaign]:
             "SELECT number, id, title, time_zone, opens_at, closes_at, rules::text, limits::text,"
             " ARRAY(SELECT origin FROM unnest(origins) WITH ORDINALITY AS _ (origin, place)"
             "  WHERE origin <> ALL (origins_off) ORDER BY place) AS origins,"
-            " paused_because, is_test, page::text, portal_keys::text, origins_off"
+            " paused_because, is_test, page::text, portal_keys::text, origins_off,"
+            " derived_shards"
             " FROM campaigns ORDER BY number"
         )
         changes = await public_changes(connection)
@@ -147,6 +148,7 @@ def _campaign(
             if origin not in row["origins_off"]
         },
         notices=notices,
+        derived_shards=row["derived_shards"],
     )
 
 

@@ -61,7 +61,7 @@ def mint(
     campaign: Annotated[str, typer.Option(help="Id of the campaign that they are for.")],
     out: Annotated[Path, typer.Option(help="File to write, one token a line.")],
 ) -> None:
-    """Make N level-1 device tokens for load tests.
+    """Make N level-1 device tokens for load tests, as many on each shard.
 
     An operator's tool: whoever has the file has N devices. It is written readable by its owner
     only.
@@ -95,7 +95,9 @@ def mint(
     descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     os.fchmod(descriptor, 0o600)  # also where the file was there before
     with os.fdopen(descriptor, "w") as file:
-        file.writelines(issuer.issue(found, now) + "\n" for _ in range(number))
+        file.writelines(
+            issuer.issue(found, now, shard=n % settings.shards) + "\n" for n in range(number)
+        )
     typer.echo(f"{number} tokens for {campaign} in {out}", err=True)
 
 

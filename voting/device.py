@@ -58,14 +58,16 @@ LEVELS = frozenset(
 """Every level byte that there is: nothing is proven on rung 0, and the slow route proves too."""
 
 
-def following_device_id(key: bytes, person: bytes, *parts: bytes, shard: int = 0) -> bytes:
-    """The id of a device that follows from these parts, the same each time; nobody without the key
-    can tell which. `person`: what it is made for, at most 16 bytes."""
+def following_device_id(key: bytes, person: bytes, *parts: bytes, shards: int) -> bytes:
+    """The id of a device that follows from these parts, the same each time, on one of so many
+    shards; nobody without the key can tell which. `person`: what it is made for, at most 16
+    bytes."""
     made = hashlib.blake2b(key=key, digest_size=11, person=person)
     for part in parts:
         # With its length before it: no parts can be read as others.
         made.update(len(part).to_bytes(4, "big") + part)
-    return bytes((shard,)) + made.digest()
+    digest = made.digest()
+    return bytes((int.from_bytes(digest, "big") % shards,)) + digest
 
 
 class DeviceToken(msgspec.Struct, frozen=True, gc=False):

@@ -154,12 +154,12 @@ NOT_SIGNED = Refused(
 """What there is to say where `is_signed` is false."""
 
 
-def device_of(assertion: Assertion, keys: Keys, *, shard: int = 0) -> bytes:
+def device_of(assertion: Assertion, keys: Keys, *, shards: int) -> bytes:
     """The id of the device that this subject is: the same on every browser and after each rotation
-    of the keys that sign tokens."""
+    of the keys that sign tokens. `shards`: Campaign.derived_shards."""
     parts = (assertion.campaign, assertion.portal, assertion.subject)
     return following_device_id(
-        keys.identity, b"dz-identity", *(part.encode() for part in parts), shard=shard
+        keys.identity, b"dz-identity", *(part.encode() for part in parts), shards=shards
     )
 
 

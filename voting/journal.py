@@ -75,7 +75,7 @@ Device-day record: next_free u64, then per like (oldest first)
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
 from typing import Any, NamedTuple
 
@@ -420,7 +420,7 @@ def parse_tally_field(field: bytes) -> TallyField:
     return TallyField(found["kind"], int(found["candidate"]), None)
 
 
-def counted_sums(sums: dict[bytes, int]) -> dict[int, int]:
+def counted_sums(sums: Mapping[bytes, int]) -> dict[int, int]:
     """Candidate.number -> votes counted, out of a whole tally hash."""
     return {int(field): votes for field, votes in sums.items() if field.isdigit()}
 

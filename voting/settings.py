@@ -94,6 +94,12 @@ class Settings(BaseSettings):
         description="Valkey or Redis 7+ (redis://, rediss://, unix://, or where it moves "
         "sentinel:// or cluster://); unset = embedded.",
     )
+    shards: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Shards that the hot state has; the number may grow, and never falls.",
+    )
     ack: Literal["local", "replica"] = Field(
         default="local",
         description="When a like is answered: on the primary's disk (local), or on a replica's too "

@@ -7,7 +7,7 @@ has a line of its own: what says that one of them moved must not cost the others
 import asyncio
 
 from voting.store_address import StoreAddress, made_by_shard
-from voting.store_line import StoreLine
+from voting.store_line import StoreDown, StoreLine
 
 
 class StoreLines:
@@ -36,6 +36,9 @@ class StoreLines:
         self._by_shard = made_by_shard(url, shards, line)
 
     def of(self, shard: int) -> StoreLine:
+        """StoreDown where this process does not know the shard yet: others, started later, do."""
+        if shard >= len(self._by_shard):
+            raise StoreDown(f"shard {shard} is not known here")
         return self._by_shard[shard]
 
     def distinct(self) -> list[StoreLine]:

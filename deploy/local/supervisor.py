@@ -175,7 +175,7 @@ async def _start(
 
 async def _prepare_database(settings: Settings, dsn: str) -> str | None:
     """Bring the schema up to date and see to a campaign; the id of the one to show, if any."""
-    for name in await migrate(dsn):
+    for name in await migrate(dsn, shards=settings.shards):
         _say(f"Applied migration {name}")
     campaigns = await _campaigns(dsn)
     if not campaigns and settings.demo:

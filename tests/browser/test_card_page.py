@@ -86,7 +86,7 @@ async def test_card_in_a_portals_frame_takes_a_like_and_knows_it_after_a_reload(
         [cookie] = await seen.context.cookies()
         assert cookie["path"] == "/embed/v1/card/spring"
         assert seen.complaints == []
-    assert (await edge.parts.ballot_box.snapshot("spring")).sums == {b"1": 1}
+    assert (await edge.parts.ballot_boxes.of(0).snapshot("spring")).sums == {b"1": 1}
 
 
 async def test_a_portals_plain_form_leads_to_the_card_that_says_what_became_of_it(browser, portals):
@@ -104,7 +104,7 @@ async def test_a_portals_plain_form_leads_to_the_card_that_says_what_became_of_i
                 r"c001\?said=\w+(&receipt=[\w-]{22})?&lang=en&theme=dark$", seen.page.url
             )
         assert await seen.page.locator("html").get_attribute("data-theme") == "dark"
-    assert (await edge.parts.ballot_box.snapshot("spring")).sums == {b"1": 1}
+    assert (await edge.parts.ballot_boxes.of(0).snapshot("spring")).sums == {b"1": 1}
 
 
 async def test_a_portal_that_is_not_listed_shows_no_card_and_hands_in_no_like(browser, portals):
@@ -118,7 +118,7 @@ async def test_a_portal_that_is_not_listed_shows_no_card_and_hands_in_no_like(br
         async with seen.page.expect_response(re.compile("/card/spring/c001")) as answered:
             await seen.page.get_by_role("button").click()
         assert (await answered.value).status == 403
-    assert (await edge.parts.ballot_box.snapshot("spring")).sums == {}
+    assert (await edge.parts.ballot_boxes.of(0).snapshot("spring")).sums == {}
 
 
 async def test_card_works_under_a_path_of_the_portals_own(browser, portals):

@@ -440,7 +440,7 @@ async def test_real_edge_counts_the_like_of_a_card_that_worked_for_it(
         await card.button.click()
         await expect(card.note).to_have_text(WORKING)
         await expect(card.said).to_contain_text("点赞成功")
-        assert (await edge.parts.ballot_box.snapshot("spring")).sums == {b"1": 1}
+        assert (await edge.parts.ballot_boxes.of(0).snapshot("spring")).sums == {b"1": 1}
         assert seen.own_complaints() == []
 
 
@@ -470,7 +470,7 @@ async def test_real_card_page_lets_who_has_no_javascript_wait_and_press_again(
 
         await wait_until_async(counted)
         await expect(seen.page.locator(".like")).to_contain_text("今日已点赞")
-        assert (await edge.parts.ballot_box.snapshot("spring")).sums == {b"1": 1}
+        assert (await edge.parts.ballot_boxes.of(0).snapshot("spring")).sums == {b"1": 1}
         assert seen.complaints == []
 
 

@@ -363,7 +363,7 @@ async def test_what_was_published_for_the_day_stays_as_it_was_whatever_is_decide
 
     campaign = edge.parts.catalog.campaigns["spring"]
     published = await edge.parts.catalog.published_until(campaign, hour_us)
-    assert published == ({1: 2, 2: 1}, 1, 8)
+    assert published == ({1: 2, 2: 1}, ((1, 8),))
     flags += [await poll.flag([0, 1]), await poll.flag(late)]
     for flag, action in (
         (0, Action.RELEASE),

@@ -163,7 +163,7 @@ async def test_a_counted_press_leads_to_its_receipt_and_a_held_one_looks_the_sam
         async with edge.http.get(urljoin(edge.url + path, links[-1][0])) as answer:
             assert answer.status == 200
     assert links[0][1:] == links[1][1:] == (' target="_blank" rel="noopener"', "查看回执")
-    assert (await edge.parts.ballot_box.snapshot("crowd")).sums == {b"1": 1, b"h1": 1}
+    assert (await edge.parts.ballot_boxes.of(0).snapshot("crowd")).sums == {b"1": 1, b"h1": 1}
     # Nothing that others write into an address, and no other campaign's, is taken for one.
     for other in (f"{path}?said=counted&receipt={'A' * 22}", f"{CARD}?receipt={receipt}"):
         assert 'class="receipt"' not in await shown(edge, other)
@@ -180,7 +180,7 @@ async def test_a_press_that_is_sent_again_without_its_cookie_is_the_same_devices
     ) as answer:
         assert answer.headers["Location"] != counted, "another program is another device"
     assert (await press(edge, click="another-click-of-it"))[1] != counted
-    assert (await edge.parts.ballot_box.snapshot("spring")).sums == {b"1": 3}
+    assert (await edge.parts.ballot_boxes.of(0).snapshot("spring")).sums == {b"1": 3}
 
 
 async def test_every_press_of_a_form_without_a_click_is_a_click_of_its_own(edge):
@@ -188,7 +188,7 @@ async def test_every_press_of_a_form_without_a_click_is_a_click_of_its_own(edge)
     assert "said=counted" in leads_to
     assert (await press(edge, cookie=cookie))[1].endswith("said=repeated")
     assert (await press(edge, cookie=cookie, click="short"))[0] == 400
-    assert (await edge.parts.ballot_box.snapshot("spring")).sums == {b"1": 1}
+    assert (await edge.parts.ballot_boxes.of(0).snapshot("spring")).sums == {b"1": 1}
 
 
 async def test_card_needs_no_script_and_no_address_of_its_own(edge):
@@ -210,7 +210,7 @@ async def test_card_is_shown_while_the_store_is_away(edge, monkeypatch):
     async def away(*_):
         raise StoreDown
 
-    monkeypatch.setattr(edge.parts.ballot_box, "device_day", away)
+    monkeypatch.setattr(edge.parts.ballot_boxes.of(0), "device_day", away)
     assert form_in(await shown(edge, Cookie=cookie)) == "?"
 
 

@@ -89,7 +89,7 @@ async def test_phase_moves_by_the_clock_whatever_is_shown_and_while_the_store_is
         closes_at=now + timedelta(hours=2),
     )
     await edge.wait_for_campaign("soon")
-    board, box = edge.parts.board, edge.parts.ballot_box
+    board, box = edge.parts.board, edge.parts.ballot_boxes.of(0)
     await board.refresh()
     campaign = edge.parts.catalog.campaigns["soon"]
     told = []

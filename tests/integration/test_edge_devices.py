@@ -294,7 +294,7 @@ async def test_store_away_is_said_and_the_solution_is_good_when_it_is_back(alway
         raise StoreDown("away")
 
     with monkeypatch.context() as patch:
-        patch.setattr(always.parts.proof_desk._line, "ask", away)
+        patch.setattr(always.parts.ballot_boxes.of(0).line, "ask", away)
         status, told, headers = await prove(always, device["token"], solution=solution)
         assert (status, told["outcome"]) == (503, "store-down")
         assert headers["Retry-After"]
@@ -387,7 +387,7 @@ async def test_flood_of_token_requests_calls_no_store_and_is_counted_in_bounds(a
     monkeypatch.setattr(issuing_module, "_NETWORKS_MAX", 64)
     monkeypatch.setattr(issuing_module, "_AT_MOST", Rate(10_000, 1_000_000))
 
-    line = always.parts.proof_desk._line
+    line = always.parts.ballot_boxes.of(0).line
     call, asked = line.call, []
 
     def called(*words, **options):

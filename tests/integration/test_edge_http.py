@@ -266,7 +266,7 @@ async def test_stopping_edge_answers_what_it_has_taken(
         tokens = [await edge.token() for _ in range(20)]
         likes = [asyncio.create_task(edge.like(token)) for token in tokens]
         # All are on their connections; the last may not be read yet when the stop comes.
-        while len(edge.http.connector._acquired) < 20 or not edge.parts.ballot_box.waiting:
+        while len(edge.http.connector._acquired) < 20 or not edge.parts.ballot_boxes.of(0).waiting:
             await asyncio.sleep(0)
         edge.child.stop_event.set()
         answers = await asyncio.gather(*likes)

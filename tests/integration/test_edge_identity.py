@@ -214,7 +214,7 @@ async def test_people_of_a_portal_are_no_new_devices_of_their_network(
         assert edge.parts.issuing._counts == {}
         told = [await like(edge, token) for token in tokens]
         assert {status for status, _ in told} == {201}
-        sums = (await edge.parts.ballot_box.snapshot("spring")).sums
+        sums = (await edge.parts.ballot_boxes.of(0).snapshot("spring")).sums
         assert sums == {b"1": 300}
         stranger = (await post(edge, {"campaign": "spring"}))[1]
         assert stranger["level"] == 1
@@ -231,7 +231,7 @@ async def test_limits_of_a_network_hold_for_them_too(
     ) as edge:
         for n in range(4):
             assert (await like(edge, await token_for(edge, portal.vouch(f"user {n}"))))[0] == 201
-        sums = (await edge.parts.ballot_box.snapshot("spring")).sums
+        sums = (await edge.parts.ballot_boxes.of(0).snapshot("spring")).sums
         assert (sums[b"1"], sums[b"h1"]) == (1, 3)
 
 
@@ -352,7 +352,7 @@ async def test_form_leads_whose_sign_in_has_ended_back_to_the_portal(
         assert answer.headers["Set-Cookie"].startswith("dianzan-device=; Max-Age=0; Path=/embed/")
     async with aiohttp.ClientSession() as plain, plain.get(f"{url}?said=identity-ended") as answer:
         assert "请回到门户网站重新登录" in await answer.text()
-    assert not (await edge.parts.ballot_box.snapshot("spring")).sums
+    assert not (await edge.parts.ballot_boxes.of(0).snapshot("spring")).sums
 
 
 # Campaigns in which only people whom a portal vouches for may like.
@@ -401,7 +401,7 @@ async def test_click_that_was_counted_has_its_first_answer_after_strangers_are_s
     assert (status, again["outcome"], again["receipt"]) == (201, "counted", first["receipt"])
     status, told = await like(edge, stranger, click="click-0002")
     assert (status, told["outcome"]) == (403, "identity-required")
-    assert (await edge.parts.ballot_box.snapshot("spring")).sums == {b"1": 1}
+    assert (await edge.parts.ballot_boxes.of(0).snapshot("spring")).sums == {b"1": 1}
 
 
 async def test_that_there_are_no_likes_is_said_before_that_somebody_must_sign_in(

@@ -181,7 +181,7 @@ async def test_a_cell_that_watch_marked_is_held_for_that_agent_alone(edge, valke
     address = somewhere()
     found = place.place(Sender("127.0.0.1", forwarded_for=address))
     campaign = edge.parts.catalog.campaigns["spring"]
-    day = campaign.window.day_at(edge.parts.ballot_box.store_now_us()).date
+    day = campaign.window.day_at(edge.parts.ballot_boxes.of(0).store_now_us()).date
     network, _ = edge.parts.pseudonyms.networks(found, day)
     await valkey.hset(
         journal.cells_key(0, "spring", day),

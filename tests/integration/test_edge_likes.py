@@ -76,7 +76,7 @@ async def test_crowd_behind_one_address_is_held_and_cannot_tell(edge, postgres, 
     assert [status for status, _ in answers] == [201] * 4
     assert {body["outcome"] for _, body in answers} == {"counted"}
     assert len({frozenset(body) for _, body in answers}) == 1
-    snapshot = await edge.parts.ballot_box.snapshot("crowd")
+    snapshot = await edge.parts.ballot_boxes.of(0).snapshot("crowd")
     assert snapshot.sums == {b"1": 2, b"h1": 2}
 
 
@@ -236,7 +236,7 @@ async def test_only_the_portals_pages_and_our_own_may_like(edge, origin, status,
 
 async def test_ballots_of_another_day_than_the_stores_are_cast_on_the_stores_day(edge, postgres):
     """Midnight between edge and store: nothing is lost, nothing lands on a wrong day."""
-    box = edge.parts.ballot_box
+    box = edge.parts.ballot_boxes.of(0)
     await postgres.execute(
         "UPDATE campaigns SET opens_at = now() - interval '50 days',"
         " closes_at = now() + interval '50 days'"
@@ -256,7 +256,7 @@ async def test_ballots_of_another_day_than_the_stores_are_cast_on_the_stores_day
         assert status in (200, 201)
         assert abs(box.clock_offset_us) < 5_000_000
     campaign = edge.parts.catalog.campaigns["spring"]
-    keys = await box._line.ask("KEYS", "*:day:*")
+    keys = await box.line.ask("KEYS", "*:day:*")
     today = moment_at(box.store_now_us(), campaign.window.zone).date()
     assert keys == [f"{{s0}}:day:spring:{today}".encode()]
 
@@ -268,7 +268,7 @@ async def test_many_devices_at_once_are_each_counted_once(edge):
     assert statuses == [200] * 100 + [201] * 100
     receipts = {body["receipt"] for status, body in answers if status == 201}
     assert len(receipts) == 100
-    assert (await edge.parts.ballot_box.snapshot("spring")).sums == {b"1": 100}
+    assert (await edge.parts.ballot_boxes.of(0).snapshot("spring")).sums == {b"1": 100}
 
 
 async def test_client_that_hangs_up_in_mid_batch_hurts_nobody_else(edge):
@@ -291,7 +291,7 @@ async def test_client_that_hangs_up_in_mid_batch_hurts_nobody_else(edge):
     # And whoever hung up finds the answer with the same click.
     again = [await edge.like(token, click="click-gone") for token in tokens[:20]]
     assert [status for status, _ in again] == [201] * 20
-    assert (await edge.parts.ballot_box.snapshot("spring")).sums == {b"1": 40}
+    assert (await edge.parts.ballot_boxes.of(0).snapshot("spring")).sums == {b"1": 40}
 
 
 async def test_store_away_is_503_at_once_and_comes_back(
@@ -321,7 +321,7 @@ async def test_store_away_is_503_at_once_and_comes_back(
 
                 await wait_until_async(back, what="the like after the store's return")
                 # What was acknowledged before the kill is there, and the epoch moved.
-                snapshot = await edge.parts.ballot_box.snapshot("spring")
+                snapshot = await edge.parts.ballot_boxes.of(0).snapshot("spring")
                 assert snapshot.sums == {b"1": 1, b"2": 1}
                 assert (snapshot.epoch, snapshot.seq) == (2, 2)
 
@@ -348,7 +348,7 @@ async def test_nearly_full_store_is_503_before_the_store_refuses(edge, valkey):
 
 
 async def test_too_many_waiting_ballots_are_503_at_once(edge):
-    box = edge.parts.ballot_box
+    box = edge.parts.ballot_boxes.of(0)
     token = await edge.token()
     box._waiting_max = 0
     status, body = await edge.like(token)
@@ -365,7 +365,7 @@ async def test_emptied_store_gets_its_functions_back_and_a_later_epoch(edge, val
     await valkey.function_flush()
 
     async def floor_known():
-        return edge.parts.ballot_box.epoch_floor == 41
+        return edge.parts.ballot_boxes.of(0).epoch_floor == 41
 
     await wait_until_async(floor_known)
 
@@ -373,4 +373,4 @@ async def test_emptied_store_gets_its_functions_back_and_a_later_epoch(edge, val
         return (await edge.like(token, "c002"))[0] == 201
 
     await wait_until_async(cast)
-    assert (await edge.parts.ballot_box.snapshot("spring")).epoch == 42
+    assert (await edge.parts.ballot_boxes.of(0).snapshot("spring")).epoch == 42

@@ -123,7 +123,7 @@ async def test_counts_that_are_hidden_from_now_on_are_hidden_at_once(edge, postg
     await edge.like(await edge.token())
     await edge.wait_for_counts("spring", {"c001": 1})
     if store == "away":
-        line = edge.parts.ballot_box._line
+        line = edge.parts.ballot_boxes.of(0).line
 
         async def never():
             raise OSError("away")
@@ -296,7 +296,7 @@ async def test_card_form_works_without_javascript_and_remembers_its_device(edge)
     assert "今日已点赞" in page.decode()
     _, page = await get(edge, f"{path}?said=<script>alert(1)</script>")
     assert b"alert(1)" not in page
-    assert (await edge.parts.ballot_box.snapshot("spring")).sums == {b"1": 1}
+    assert (await edge.parts.ballot_boxes.of(0).snapshot("spring")).sums == {b"1": 1}
 
 
 async def test_names_cannot_bring_markup_into_a_page(edge, postgres):

@@ -120,7 +120,7 @@ async def test_client_that_hangs_up_leaves_nothing_and_no_complaint(edge, lane, 
         for cut in (len(sent), chance.randrange(1, len(sent)), len(sent) - chance.randrange(1, 90)):
             await hang_up(edge, sent[:cut], how)
     await until(lambda: not lane.connections, "the end of all connections")
-    await until(lambda: not edge.parts.ballot_box.waiting, "the end of all ballots")
+    await until(lambda: not edge.parts.ballot_boxes.of(0).waiting, "the end of all ballots")
     assert complaints() == []
     async with wired(edge) as wire:
         assert (await wire.ask(like(minted(edge), "c002", "click-after"))).status == 201
@@ -185,7 +185,7 @@ async def test_defect_in_an_answer_ends_the_connection_that_would_wait_for_it(
         assert (await other.answer()).status == 201
         assert await broken.rest(wait=5) == b""
     assert "connection-defect" in "".join(capfd.readouterr())
-    assert edge.parts.ballot_box.waiting == 0
+    assert edge.parts.ballot_boxes.of(0).waiting == 0
 
 
 async def test_heads_are_kept_up_to_a_number_and_long_ones_not_at_all(edge, lane, monkeypatch):

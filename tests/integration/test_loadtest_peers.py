@@ -159,7 +159,7 @@ async def test_a_peer_holds_and_then_refuses_a_crowd_as_our_edge_does(
         assert statuses[:40] == [201] * 40
         assert 429 in statuses[40:]
         assert set(statuses[40:]) <= {201, 429}
-    ours = (await edge.parts.ballot_box.snapshot("crowd")).sums
+    ours = (await edge.parts.ballot_boxes.of(0).snapshot("crowd")).sums
     theirs = await valkey.hgetall(peer.tally_key)
     assert 2 <= ours[b"1"] <= 3
     assert 2 <= int(theirs[b"1"]) <= 3

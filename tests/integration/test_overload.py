@@ -35,7 +35,7 @@ async def crowd_at_once(edge):
 
 
 async def counted(edge):
-    return (await edge.parts.ballot_box.snapshot("spring")).sums.get(b"1", 0)
+    return (await edge.parts.ballot_boxes.of(0).snapshot("spring")).sums.get(b"1", 0)
 
 
 async def test_who_is_not_refused_waits_and_is_counted(narrow, monkeypatch):
@@ -55,7 +55,7 @@ async def test_the_likes_that_were_acknowledged_are_those_that_are_counted(narro
 
 async def test_a_full_store_refuses_everybody_at_once(narrow, monkeypatch):
     monkeypatch.setattr(fast_lane, "_REFUSED_AT_MOST", 0)
-    narrow.parts.ballot_box.refusing = True
+    narrow.parts.ballot_boxes.of(0).refusing = True
     assert await crowd_at_once(narrow) == [503] * CROWD
     assert await counted(narrow) == 0
 
@@ -63,7 +63,7 @@ async def test_a_full_store_refuses_everybody_at_once(narrow, monkeypatch):
 async def test_who_waited_goes_on_when_the_store_never_answers(narrow, monkeypatch, valkey):
     """Their likes get 503 one after the other, as each batch runs out of time."""
     monkeypatch.setattr(fast_lane, "_REFUSED_AT_MOST", 0)
-    narrow.parts.ballot_box._line._timeout_seconds = 0.05
+    narrow.parts.ballot_boxes.of(0).line._timeout_seconds = 0.05
     await valkey.client_pause(3_000)
     async with wired(narrow) as first, wired(narrow) as second:
         for n in range(ROOM):
@@ -76,7 +76,7 @@ async def test_who_waited_goes_on_when_the_store_never_answers(narrow, monkeypat
 
 async def test_a_client_that_sends_on_while_it_waits_is_not_read_for_ever(narrow, monkeypatch):
     monkeypatch.setattr(fast_lane, "_REFUSED_AT_MOST", 0)
-    box = narrow.parts.ballot_box
+    box = narrow.parts.ballot_boxes.of(0)
     monkeypatch.setattr(type(box), "full", True)
     async with wired(narrow) as wire:
         wire.send(get(b"/healthz") * 600_000)

@@ -133,7 +133,7 @@ class Side:
 
     async def sums(self):
         """What its campaigns' likes have come to."""
-        box = self.edge.parts.ballot_box
+        box = self.edge.parts.ballot_boxes.of(0)
         return {state: (await box.snapshot(self.campaign(state))).sums for state in STATES}
 
 
@@ -543,13 +543,13 @@ def statuses(answers):
 @each_pace
 async def test_both_ways_answer_alike_while_the_store_is_nearly_full(both, pipelined):
     for edge in both:
-        edge.parts.ballot_box.refusing = True
+        edge.parts.ballot_boxes.of(0).refusing = True
     fast, alone = await both_told(both, pipelined=pipelined)
     assert fast == alone
     assert statuses(fast) == [*[503] * 8, 201, 200, 200, 200, 200, 503, 200]
     assert fast[0][2]["outcome"] == "overloaded"
     for edge in both:
-        edge.parts.ballot_box.refusing = False
+        edge.parts.ballot_boxes.of(0).refusing = False
     fast, alone = await both_told(both, pipelined=pipelined)
     assert fast == alone
     assert 503 not in statuses(fast)
@@ -561,7 +561,7 @@ async def nobody_listens(line):
 
 @each_pace
 async def test_both_ways_answer_alike_while_the_store_is_away(both, pipelined, monkeypatch):
-    lines = [edge.parts.ballot_box._line for edge in both]
+    lines = [edge.parts.ballot_boxes.of(0).line for edge in both]
     with monkeypatch.context() as away:
         away.setattr(StoreLine, "_connect", nobody_listens)
         for line in lines:
@@ -588,13 +588,13 @@ async def test_both_ways_answer_alike_when_the_store_is_lost_with_likes_on_their
     await valkey.client_pause(60_000, all=False)
     seen = []
     for side in sides_of(both):
-        box, receipts = side.edge.parts.ballot_box, {}
+        box, receipts = side.edge.parts.ballot_boxes.of(0), {}
         async with wired(side.edge) as wire:
             likes = [side.like("open", f"c00{n}", f"click-{n:04}") for n in (1, 2)]
             wire.send(b"".join(post(b"/v1/likes", body) for body in likes))
             wire.send(get(b"/v1/campaigns/still/counts"))
             await wait_until_async(lambda box=box: waiting(box), what="a like on its way")
-            box._line.drop()
+            box.line.drop()
             seen.append([shape(await wire.answer(to=b"POST"), receipts) for _ in likes])
             seen[-1].append(shape(await wire.answer(), receipts))
     await valkey.client_unpause()

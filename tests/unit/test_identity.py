@@ -379,15 +379,25 @@ def test_the_dearest_refusal_before_the_signature_is_cheap():
 
 def device(subject="a", portal=OURS, campaign="spring", keys=KEYS):
     read = read_assertion(portal.vouch(subject, campaign, at=NOW), campaign_of(campaign), NOW)
-    return device_of(read, keys)
+    return device_of(read, keys, shards=1)
 
 
 def test_one_person_is_one_device_however_often_and_wherever():
     assert device() == device()
     at_once = read_assertion(vouched("a", exp=NOW + 30), SPRING, NOW)
-    assert device_of(at_once, KEYS) == device()
-    assert device_of(at_once, KEYS, shard=3) == b"\3" + device()[1:]
+    assert device_of(at_once, KEYS, shards=1) == device()
     assert len(device()) == 12
+
+
+def test_people_are_spread_over_the_shards_and_each_stays_on_theirs():
+    def on(person, shards):
+        read = Assertion("spring", "https://portal.example.cn", person, b"", b"", b"")
+        return device_of(read, KEYS, shards=shards)
+
+    people = [f"p{n}" for n in range(40)]
+    assert {on(person, 3)[0] for person in people} == {0, 1, 2}
+    assert [on(person, 3) for person in people] == [on(person, 3) for person in people]
+    assert [on(person, 3)[1:] for person in people] == [on(person, 1)[1:] for person in people]
 
 
 def test_people_of_others_are_others():
@@ -407,7 +417,7 @@ def test_no_two_of_three_parts_are_read_as_three_others():
         ("", "abcd", ""),
         ("abcd", "", ""),
     ]
-    made = {device_of(Assertion(*three, b"", b"", b""), KEYS) for three in parts}
+    made = {device_of(Assertion(*three, b"", b"", b""), KEYS, shards=1) for three in parts}
     assert len(made) == len(parts)
 
 

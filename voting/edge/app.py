@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import math
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import structlog
 from aiohttp import HttpVersion11, hdrs, web
 
-from voting.ballot_box import LIBRARY, BallotBox
+from voting.ballot_box import LIBRARY, BallotBox, BallotBoxes
 from voting.device import Mint
 from voting.edge import (
     campaigns,
@@ -57,7 +58,7 @@ from voting.edge.site import (
 )
 from voting.edge.site.budget import BUDGETS, Budgets
 from voting.edge.site.kept import KEPT, STATES, KeptPages, States
-from voting.edge.store_watch import watch_store
+from voting.edge.store_watch import watch_stores
 from voting.edge.vouching import Vouching
 from voting.heartbeat import Heartbeat, Part, instance_name
 from voting.keys import Keys
@@ -66,7 +67,7 @@ from voting.process import Child
 from voting.pseudonyms import Pseudonyms
 from voting.receipt import Receipts
 from voting.settings import Settings
-from voting.store_line import StoreLine
+from voting.store_lines import StoreLines
 from voting.view import Views
 
 log = structlog.get_logger()
@@ -193,44 +194,60 @@ async def run_edge(
         )
     keys = Keys.load(settings.keys_path)
     mint, views, pseudonyms = Mint(keys), Views(keys), Pseudonyms(keys)
-    issuing = Issuing(mint, keys, settings.challenge, settings.edge_workers)
     known_devices = KnownDevices(mint, pseudonyms)
-    key_watch = KeyWatch(
-        settings.keys_path,
-        keys,
-        (mint.learn, views.learn, issuing.learn, lambda _: known_devices.forget()),
-    )
     metrics = EdgeMetrics()
-    line = StoreLine(
+    lines = StoreLines(
         settings.valkey_url.get_secret_value(),
+        settings.shards,
         timeout_seconds=settings.store_timeout_ms / 1000,
         library=LIBRARY,
         on_replicas=settings.ack == "replica",
     )
     receipts = Receipts(keys)
-    box = BallotBox(
-        line,
-        pseudonyms,
-        receipts,
-        waiting_max=settings.edge_waiting_max,
-        challenges=settings.challenge != "off",
-        observe_batch=metrics.observe_batch,
+    boxes = BallotBoxes(
+        [
+            BallotBox(
+                lines.of(shard),
+                pseudonyms,
+                receipts,
+                shard=shard,
+                shards=settings.shards,
+                # Together as many as one process may hold; a little more where that is odd.
+                waiting_max=math.ceil(settings.edge_waiting_max / settings.shards),
+                moving_seconds=settings.store_timeout_ms / 1000,
+                challenges=settings.challenge != "off",
+                observe_batch=metrics.observe_batch,
+            )
+            for shard in range(settings.shards)
+        ]
+    )
+    issuing = Issuing(
+        mint,
+        keys,
+        settings.challenge,
+        settings.edge_workers,
+        shard_of_new=boxes.shard_of_new,
+    )
+    key_watch = KeyWatch(
+        settings.keys_path,
+        keys,
+        (mint.learn, views.learn, issuing.learn, lambda _: known_devices.forget()),
     )
     client_address = ClientAddress(settings.trusted_proxies)
     networks = NetworksFile(settings.networks_file, client_address.use)
     client_address.use(networks.table)
-    catalog = LiveCatalog(settings.postgres_dsn.get_secret_value(), pseudonyms, box)
+    catalog = LiveCatalog(settings.postgres_dsn.get_secret_value(), pseudonyms, boxes)
     edge = Edge(
         settings=settings,
         catalog=catalog,
-        board=Board(catalog, box),
-        ballot_box=box,
+        board=Board(catalog, boxes),
+        ballot_boxes=boxes,
         mint=mint,
         issuing=issuing,
-        proof_desk=ProofDesk(line),
+        proof_desk=ProofDesk(lines.of),
         vouching=Vouching(mint, keys, metrics.identities),
         views=views,
-        fingerprints=KnownFingerprints(line),
+        fingerprints=KnownFingerprints(lines.of(0)),
         known_devices=known_devices,
         pseudonyms=pseudonyms,
         receipts=receipts,
@@ -244,10 +261,10 @@ async def run_edge(
         Part.EDGE,
         instance_name(worker),
         lambda: {
-            "waiting": box.waiting,
+            "waiting": boxes.waiting,
             "connections": round(metrics.gauge("dianzan_connections")),
             "counted": metrics.counted,
-            "store_connected": box.ready,
+            "store_connected": boxes.all_ready,
         },
     )
     failures: list[BaseException] = []
@@ -263,21 +280,24 @@ async def run_edge(
         stack.push_async_callback(edge.logs.close)
         # What runs beside the requests, as one table.
         for background in (
-            line.run(),
+            lines.run(),
             catalog.follow(),
             edge.board.follow(),
             networks.follow(),
             edge.fingerprints.follow(),
             key_watch.follow(),
-            watch_store(line, box, settings.store_memory_ceiling_percent),
+            watch_stores(boxes, settings.store_memory_ceiling_percent),
         ):
             await stack.enter_async_context(_running(background, give_up))
         await _until_ready(edge, child)
         admin_url = await stack.enter_async_context(_admin_site(edge, admin_port))
         await stack.enter_async_context(_public_site(edge, listening, give_up))
         metrics.gauges |= {
-            "dianzan_ballots_waiting": ("Ballots waiting or in flight.", lambda: box.waiting),
-            "dianzan_store_connected": ("1 while the store answers.", lambda: box.ready),
+            "dianzan_ballots_waiting": ("Ballots waiting or in flight.", lambda: boxes.waiting),
+            "dianzan_store_connected": (
+                "1 while every shard's store answers.",
+                lambda: boxes.all_ready,
+            ),
         }
         # What is alive now stays for good: the collector need not walk it again. Measured: p99
         # 27 -> 16 ms.
@@ -298,7 +318,7 @@ async def _until_ready(edge: Edge, child: Child) -> None:
         async with asyncio.timeout(_START_SECONDS):
             # Not for a campaign: an empty database is complete.
             while not (  # noqa: ASYNC110
-                (edge.ballot_box.ready and edge.catalog.read) or child.stop_event.is_set()
+                (edge.ballot_boxes.all_ready and edge.catalog.read) or child.stop_event.is_set()
             ):
                 await asyncio.sleep(0.02)
             await edge.board.refresh()

@@ -7,13 +7,14 @@ counts the board does not have them.
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
 from voting.ballot import Position
-from voting.ballot_box import BallotBox
+from voting.ballot_box import BallotBoxes, Snapshot
 from voting.campaign import Campaign, Phase, Visibility, moment_at
 from voting.edge.answers import dumps
 from voting.edge.live_catalog import DATABASE_AWAY, LiveCatalog
@@ -25,11 +26,14 @@ _REFRESH_EVERY_SECONDS = 1.0
 _LIVE = Visibility.LIVE
 
 
+Reached = tuple[tuple[int, int], ...]
+"""(epoch, seq) up to which counts hold, of each shard."""
+
+
 class _Counts(NamedTuple):
     """Counts as the public sees them, whatever the campaign's phase."""
 
-    epoch: int
-    seq: int
+    reached: Reached
     counts: dict[int, int] | None
     as_of: str | None
     said: Mapping[str, object]
@@ -41,8 +45,7 @@ class Published:
 
     campaign: Campaign
     phase: Phase
-    epoch: int
-    seq: int
+    reached: Reached
     counts: dict[int, int] | None
     """By Candidate.number; None where they are hidden."""
     as_of: str | None
@@ -59,17 +62,19 @@ class Published:
         if self.counts is None:
             return None
         likes = self.counts.get(candidate, 0)
-        if own is None or own.epoch < self.epoch:
+        if own is None or own.shard >= len(self.reached):
             return likes
-        return likes + (own.epoch > self.epoch or own.seq > self.seq)
+        return likes + ((own.epoch, own.seq) > self.reached[own.shard])
 
 
 class Board:
     """Published counts by campaign id; empty until the first refresh."""
 
-    def __init__(self, catalog: LiveCatalog, box: BallotBox) -> None:
+    def __init__(self, catalog: LiveCatalog, boxes: BallotBoxes) -> None:
         self._catalog = catalog
-        self._box = box
+        self._boxes = boxes
+        self._snapshots: dict[tuple[str, int], Snapshot] = {}
+        """By campaign and shard; the last ones of a shard that is away stand."""
         self._published: dict[str, Published] = {}
         self._made_from: dict[str, tuple[Campaign, object, _Counts]] = {}
 
@@ -117,21 +122,20 @@ class Board:
         if visibility is Visibility.STAFF:
             self._publish(campaign, None, lambda: _hidden(None))
             return
-        snapshot = await self._box.snapshot(campaign.id)
+        snapshots = await self._snapshots_of(campaign.id)
+        # The oldest: a shard that is away is not counted any further.
+        at_us = min(snapshot.at_us for snapshot in snapshots)
         if visibility is Visibility.LIVE or (
-            visibility is Visibility.AFTER_CLOSE and snapshot.at_us >= campaign.window.closes_at_us
+            visibility is Visibility.AFTER_CLOSE and at_us >= campaign.window.closes_at_us
         ):
             # An unchanged count is not written anew, but its as_of never gets old. The counts are
             # part of it: a decision of the staff moves them, up or down, without a new vote.
-            counts = counted_sums(snapshot.sums)
-            made_from = (snapshot.epoch, snapshot.seq, snapshot.at_us // 10_000_000, counts)
-            self._publish(
-                campaign,
-                made_from,
-                lambda: counts_at(campaign, snapshot.at_us, snapshot.epoch, snapshot.seq, counts),
-            )
+            reached = tuple((snapshot.epoch, snapshot.seq) for snapshot in snapshots)
+            counts = counted_sums(_sum_of(snapshots))
+            made_from = (reached, at_us // 10_000_000, counts)
+            self._publish(campaign, made_from, lambda: counts_at(campaign, at_us, reached, counts))
         elif visibility is Visibility.DAILY:
-            await self._refresh_daily(campaign, snapshot.at_us)
+            await self._refresh_daily(campaign, at_us)
         else:
             closes_at = campaign.window.closes_at
             self._publish(campaign, closes_at, lambda: _hidden(closes_at))
@@ -148,10 +152,28 @@ class Board:
             return
         found = await self._catalog.published_until(campaign, last)
         if found is not None:
-            counts, epoch, seq = found
-            self._publish(campaign, last, lambda: counts_at(campaign, last, epoch, seq, counts))
+            counts, reached = found
+            self._publish(campaign, last, lambda: counts_at(campaign, last, reached, counts))
         elif campaign.id not in self._published:
             self._publish(campaign, None, lambda: _hidden(None))
+
+    async def _snapshots_of(self, campaign_id: str) -> list[Snapshot]:
+        """One of each shard. StoreDown where a shard is away and none is known of it, or all are:
+        then it is the store that is away."""
+        found = await asyncio.gather(
+            *(box.snapshot(campaign_id) for box in self._boxes), return_exceptions=True
+        )
+        snapshots = []
+        some_answered = any(isinstance(one, Snapshot) for one in found)
+        for shard, one in enumerate(found):
+            if isinstance(one, Snapshot):
+                self._snapshots[campaign_id, shard] = one
+            held = self._snapshots.get((campaign_id, shard))
+            if held is None or not (some_answered and isinstance(one, Snapshot | StoreDown)):
+                assert isinstance(one, BaseException)
+                raise one
+            snapshots.append(held)
+        return snapshots
 
     def _publish(self, campaign: Campaign, made_from: object, make: Callable[[], _Counts]) -> None:
         if not self._stands(campaign, made_from):
@@ -164,7 +186,7 @@ class Board:
         self._published[campaign.id] = _published(campaign, self._phase(campaign), counts)
 
     def _phase(self, campaign: Campaign) -> Phase:
-        return campaign.phase_at(self._box.store_now_us())
+        return campaign.phase_at(self._boxes.store_now_us())
 
     def _stands(self, campaign: Campaign, made_from: object) -> bool:
         made = self._made_from.get(campaign.id)
@@ -176,8 +198,17 @@ _NOTHING = object()
 refresh."""
 
 
+def _sum_of(snapshots: Sequence[Snapshot]) -> Mapping[bytes, int]:
+    if len(snapshots) == 1:
+        return snapshots[0].sums
+    sums: Counter[bytes] = Counter()
+    for snapshot in snapshots:
+        sums.update(snapshot.sums)
+    return sums
+
+
 def counts_at(
-    campaign: Campaign, as_of_us: int, epoch: int, seq: int, counts: dict[int, int]
+    campaign: Campaign, as_of_us: int, reached: Reached, counts: dict[int, int]
 ) -> _Counts:
     as_of = moment_at(as_of_us, campaign.window.zone).isoformat(timespec="milliseconds")
     # In the order of their ids, which share beginnings: 8 % less once compressed.
@@ -186,12 +217,12 @@ def counts_at(
         for id_, candidate in sorted(campaign.by_id.items())
         if not candidate.withdrawn
     }
-    return _Counts(epoch, seq, counts, as_of, {"counts": shown})
+    return _Counts(reached, counts, as_of, {"counts": shown})
 
 
 def _hidden(visible_from: datetime | None) -> _Counts:
     shown_at = visible_from.isoformat() if visible_from else None
-    return _Counts(0, 0, None, None, {"counts": None, "visible_from": shown_at})
+    return _Counts((), None, None, {"counts": None, "visible_from": shown_at})
 
 
 def _published(campaign: Campaign, phase: Phase, counts: _Counts) -> Published:
@@ -210,8 +241,7 @@ def _published(campaign: Campaign, phase: Phase, counts: _Counts) -> Published:
     return Published(
         campaign,
         phase,
-        counts.epoch,
-        counts.seq,
+        counts.reached,
         counts.counts,
         counts.as_of,
         said,

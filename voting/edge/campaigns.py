@@ -31,7 +31,7 @@ async def get_campaign(request: web.Request) -> web.Response:
     if campaign is None:
         return public_problem(request.app[EDGE].catalog.unknown)
     rules = campaign.rules
-    now = moment_at(request.app[EDGE].ballot_box.store_now_us(), campaign.window.zone)
+    now = moment_at(request.app[EDGE].ballot_boxes.store_now_us(), campaign.window.zone)
     told = dumps(
         {
             "id": campaign.id,

@@ -75,7 +75,7 @@ async def get_card(request: web.Request) -> web.Response:
         with contextlib.suppress(StoreDown):  # the card can still be shown
             all_liked, left = await device_state(edge, campaign, token)
             liked = candidate.id in all_liked
-    phase = campaign.phase_at(edge.ballot_box.store_now_us())
+    phase = campaign.phase_at(edge.ballot_boxes.store_now_us())
     lang = choices_of(query).lang
     # Only our own words come back out of the query, and a ticket that we wrote for this device.
     message = said_of_phase(campaign, phase, lang) or SAID[lang].get(query.get("said", ""))

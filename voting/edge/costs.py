@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo
 
 from antifraud.screen import screen
 from voting import ballot_box
-from voting.ballot_box import BallotBox
+from voting.ballot_box import BallotBox, BallotBoxes
 from voting.campaign import Campaign, Candidate, Rules, VotingWindow
 from voting.device import Mint
 from voting.edge import fast_lane
@@ -145,21 +145,22 @@ async def measure(rounds: int = _ROUNDS) -> list[Step]:
     line = _Line()
     box = BallotBox(cast(StoreLine, line), pseudonyms, Receipts(keys))
     catalog = cast(LiveCatalog, _Catalog(campaign))
-    board = Board(catalog, box)
+    boxes = BallotBoxes([box])
+    board = Board(catalog, boxes)
     # No two alike, as late in a campaign: what compresses worst.
     counts = {number: number * 271_828 % 314_159 for number in range(1, CANDIDATES + 1)}
     board._publish(
-        campaign, None, lambda: counts_at(campaign, time.time_ns() // 1000, 0, 0, counts)
+        campaign, None, lambda: counts_at(campaign, time.time_ns() // 1000, ((0, 0),), counts)
     )
     metrics = EdgeMetrics()
     edge = Edge(
         settings=load_settings(_env_file=None),
         catalog=catalog,
         board=board,
-        ballot_box=box,
+        ballot_boxes=boxes,
         mint=mint,
         issuing=Issuing(mint, keys, "adaptive", 1),
-        proof_desk=ProofDesk(cast(StoreLine, line)),
+        proof_desk=ProofDesk(lambda _: cast(StoreLine, line)),
         vouching=Vouching(mint, keys, metrics.identities),
         views=Views(keys),
         fingerprints=KnownFingerprints(cast(StoreLine, line)),
@@ -190,7 +191,7 @@ def _measure_steps(
 ) -> list[Step]:
     heads, bodies = zip(*requests, strict=True)
     whole = [head + body for head, body in requests]
-    box = edge.ballot_box
+    (box,) = edge.ballot_boxes
 
     def per_like(name: str, run: Callable[[], Any]) -> Step:
         run()

@@ -96,7 +96,9 @@ async def device_state(
     edge: Edge, campaign: Campaign, token: DeviceToken
 ) -> tuple[list[str], int | None]:
     """(ids of the candidates whose likes of today are used up, remaining_today)."""
-    box = edge.ballot_box
+    box = edge.ballot_boxes.of(token.shard)
+    if box is None:
+        raise StoreDown("a shard that this edge does not know yet")
     device = edge.pseudonyms.device(token.device_id, campaign.id)
     day = campaign.window.day_at(box.store_now_us())
     record = await box.device_day(campaign, device, day)

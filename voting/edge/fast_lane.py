@@ -177,7 +177,7 @@ class FastLane:
             self._loop.call_soon(self._serve_all)
 
     def _serve_all(self) -> None:
-        came, box = self._came, self.edge.ballot_box
+        came, box = self._came, self.edge.ballot_boxes
         while came:
             if box.full and not self._may_refuse():
                 # They wait, at no cost, for the next answers of the store or for the next moment
@@ -200,7 +200,7 @@ class FastLane:
 
     def _may_refuse(self) -> bool:
         """Whether one more request may be looked at to be refused for overload."""
-        if self.edge.ballot_box.refusing:
+        if self.edge.ballot_boxes.refusing:
             return True  # none is counted that it could cost anything
         now = self.now()
         if now - self._refusals_since >= _REFUSALS_EVERY_SECONDS:

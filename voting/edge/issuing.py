@@ -153,12 +153,14 @@ class Issuing:
         mode: Mode = "off",
         workers: int = 1,
         monotonic: Callable[[], float] = time.monotonic,
+        shard_of_new: Callable[[], int] = lambda: 0,
     ) -> None:
         """`workers`: edge processes that share the capacity of a network. `monotonic`: the clock
-        of the budgets."""
+        of the budgets. `shard_of_new`: which shard a new device gets."""
         self.mode: Mode = mode
         self._mint = mint
         self._workers = workers
+        self._shard_of_new = shard_of_new
         self._counts: dict[bytes, _Count] = {}
         self._made = Budget(monotonic)
         self._checked = Budget(monotonic)
@@ -178,11 +180,10 @@ class Issuing:
         now: float,
         *,
         slow: bool = False,
-        shard: int = 0,
     ) -> Issued | None:
         """A new device at this place; `slow`: its challenge, if any, goes the slow way. None where
         it needs one and too many are being made."""
-        device, loads = self._new(campaign, place, agent_class, now, shard)
+        device, loads = self._new(campaign, place, agent_class, now)
         challenge = None
         if not device.rung:
             challenge = self._make(device, place, now, _bits(place, loads), slow)
@@ -211,10 +212,12 @@ class Issuing:
         self, campaign: Campaign, place: Place, agent_class: int, click: str
     ) -> bytes:
         parts = (campaign.id.encode(), place.prefixes.wide, b"%d" % agent_class, click.encode())
-        return following_device_id(self._keys.identity, b"dz-form-click", *parts)
+        return following_device_id(
+            self._keys.identity, b"dz-form-click", *parts, shards=campaign.derived_shards
+        )
 
     def _new(
-        self, campaign: Campaign, place: Place, agent_class: int, now: float, shard: int = 0
+        self, campaign: Campaign, place: Place, agent_class: int, now: float
     ) -> tuple[DeviceToken, _Loads]:
         """(a new device, on rung 0 where it needs a challenge; the loads with it)."""
         loads = self._loads(place, now, devices=1)
@@ -222,7 +225,7 @@ class Issuing:
         device = self._mint.new(
             campaign,
             now,
-            shard=shard,
+            shard=self._shard_of_new(),
             level=int(open_door),
             network_class=place.network.network_class,
             user_agent_class=agent_class,
@@ -376,8 +379,9 @@ class ProofDesk:
     _REMEMBERED_SECONDS = 240
     """Twice as long as a challenge is valid."""
 
-    def __init__(self, line: StoreLine) -> None:
-        self._line = line
+    def __init__(self, line_of: Callable[[int], StoreLine]) -> None:
+        """`line_of`: the line of a shard."""
+        self._line_of = line_of
         self._waiting: set[str] = set()
         """Nonces."""
 
@@ -402,7 +406,7 @@ class ProofDesk:
         self._waiting.add(solved.nonce)
         try:
             await asyncio.sleep(max(0.0, DWELL_SECONDS - solved.seconds_since))
-            spent = await self._line.ask(
+            spent = await self._line_of(shard).ask(
                 "SET",
                 journal.spent_key(shard, solved.nonce),
                 b"1",

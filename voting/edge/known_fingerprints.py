@@ -23,11 +23,10 @@ READ_EVERY_SECONDS = 60.0
 
 
 class KnownFingerprints:
-    """One edge's copy; empty until the store has some."""
+    """One edge's copy, of what shard 0 has; empty until that has some."""
 
-    def __init__(self, line: StoreLine, shard: int = 0) -> None:
+    def __init__(self, line: StoreLine) -> None:
         self._line = line
-        self._shard = shard
         self._by_agent: dict[int, frozenset[int]] = {}
 
     def unlike(self, agent_class: int, tls_hash: int) -> bool:
@@ -37,7 +36,7 @@ class KnownFingerprints:
 
     async def refresh(self) -> None:
         """Read them anew; StoreDown where the store does not answer."""
-        reply = await self._line.ask("HGETALL", journal.fingerprints_key(self._shard))
+        reply = await self._line.ask("HGETALL", journal.fingerprints_key(0))
         try:
             self._by_agent = {
                 int(agent): frozenset(struct.unpack(f">{len(packed) // 4}I", packed))

@@ -30,6 +30,7 @@ from voting.pseudonyms import Place, click_hash
 from voting.view import NoView
 
 _OVERLOADED = Cast(Outcome.OVERLOADED)
+_STORE_DOWN = Cast(Outcome.STORE_DOWN)
 _CHALLENGE = Cast(Outcome.CHALLENGE)
 _IDENTITY_REQUIRED = Cast(Outcome.IDENTITY_REQUIRED)
 _SHUT = {
@@ -79,7 +80,7 @@ async def take_like(edge: Edge, request: web.Request) -> Answer | web.Response:
 
 def read_tap(edge: Edge, body: bytes, sender: Sender, place: Place, client: Client) -> Tap | Answer:
     """What the request asks for, or the answer that refuses it."""
-    if edge.ballot_box.full:
+    if edge.ballot_boxes.full:
         # Before anything is read: in an overload the likes that are taken pay for each look at
         # one that is not.
         edge.metrics.count(_OVERLOADED)
@@ -154,7 +155,10 @@ def put_tap(edge: Edge, tap: Tap, on_cast: OnCast) -> None:
     store tells, for it alone knows the clicks: so where identity is required, strangers' likes cost
     as much as others. Weakness: long after the close a counted click is told that it is closed.
     """
-    campaign, box = tap.campaign, edge.ballot_box
+    campaign, box = tap.campaign, edge.ballot_boxes.of(tap.device.token.shard)
+    if box is None:
+        on_cast(_STORE_DOWN)  # at an edge that knows it, the same click counts
+        return
     now_us = box.store_now_us()
     # Where no difference of clocks can matter, the store is spared a crowd that comes too late;
     # near the window's ends its clock decides.

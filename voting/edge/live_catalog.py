@@ -14,11 +14,12 @@ from datetime import date, timedelta
 import asyncpg
 import structlog
 
-from voting.ballot_box import BallotBox
+from voting.ballot_box import BallotBoxes
 from voting.campaign import Campaign, Picture, Video, moment_at
 from voting.catalog import PhotoForm, catalog_version, load_campaigns, load_photo
 from voting.heartbeat import Heartbeat
 from voting.pseudonyms import Pseudonyms
+from voting.shards import TooFewShards, check_shards
 
 log = structlog.get_logger()
 
@@ -46,17 +47,18 @@ _CONFIGURED_WRONG = (
 
 
 class CatalogError(Exception):
-    """Waiting does not mend it: the password, the database's name, or that it is not migrated."""
+    """Waiting does not mend it: the password, the database's name, that it is not migrated, or
+    that votes are on shards that this process does not know."""
 
 
 class LiveCatalog:
-    """Campaigns by id, kept up to date by `follow()`; tells the ballot box and the pseudonyms
+    """Campaigns by id, kept up to date by `follow()`; tells the ballot boxes and the pseudonyms
     what they need of the database."""
 
-    def __init__(self, dsn: str, pseudonyms: Pseudonyms, box: BallotBox) -> None:
+    def __init__(self, dsn: str, pseudonyms: Pseudonyms, boxes: BallotBoxes) -> None:
         self._dsn = dsn
         self._pseudonyms = pseudonyms
-        self._box = box
+        self._boxes = boxes
         self._pool: asyncpg.Pool | None = None
         self._version = -1
         self._photos: OrderedDict[tuple[str, PhotoForm], bytes] = OrderedDict()
@@ -104,6 +106,8 @@ class LiveCatalog:
         while True:
             try:
                 await self._refresh()
+            except TooFewShards as why:
+                raise CatalogError(str(why)) from None
             except _CONFIGURED_WRONG as why:
                 raise CatalogError(f"the database refuses the edge: {why}") from None
             except DATABASE_AWAY as why:
@@ -145,10 +149,11 @@ class LiveCatalog:
 
     async def published_until(
         self, campaign: Campaign, until_us: int
-    ) -> tuple[dict[int, int], int, int] | None:
-        """(counts by candidate number, epoch, seq) of all votes before a whole minute, in the
-        states that they were in then; None while the database does not have all of them. The same
-        whenever it is asked: what was decided since is taken back. Raises DATABASE_AWAY."""
+    ) -> tuple[dict[int, int], tuple[tuple[int, int], ...]] | None:
+        """(counts by candidate number, each shard's last (epoch, seq)) of all votes before a whole
+        minute, in the states that they were in then; None while the database does not have all of
+        them. The same whenever it is asked: what was decided since is taken back. Raises
+        DATABASE_AWAY."""
         until = moment_at(until_us)
         day = campaign.window.day_at(until_us - 1).date
         async with self._connection() as connection, connection.transaction():
@@ -156,7 +161,9 @@ class LiveCatalog:
             # before `until` is there to be seen.
             await connection.execute("SELECT pg_advisory_xact_lock_shared(1685742691, 0)")
             complete_until = await connection.fetchval(
-                "SELECT least(min(at), clock_timestamp()) FROM watermarks HAVING count(*) > 0"
+                "SELECT least(min(at), clock_timestamp()) FROM watermarks"
+                " WHERE shard < $1 HAVING count(*) = $1",
+                len(self._boxes),
             )
             if complete_until is None or complete_until < until:
                 return None
@@ -177,19 +184,22 @@ class LiveCatalog:
                 campaign.number,
                 until,
             )
-            last = await connection.fetchrow(
-                # By the unique index, from its end: the day is not read.
-                "SELECT epoch, seq FROM votes WHERE day = $1 AND shard = 0 AND campaign = $2"
-                " AND at < $3 ORDER BY epoch DESC, seq DESC LIMIT 1",
+            reached = await connection.fetch(
+                # Each by the unique index, from its end: the day is not read.
+                "SELECT coalesce(epoch, 0), coalesce(seq, 0)"
+                " FROM generate_series(0, $4 - 1) AS shards (shard) LEFT JOIN LATERAL ("
+                "  SELECT epoch, seq FROM votes WHERE day = $1 AND votes.shard = shards.shard"
+                "  AND campaign = $2 AND at < $3 ORDER BY epoch DESC, seq DESC LIMIT 1"
+                " ) AS last ON true ORDER BY shards.shard",
                 day,
                 campaign.number,
                 until,
+                len(self._boxes),
             )
         counts = dict(rows)
         for candidate, moved_back in since:
             counts[candidate] = counts.get(candidate, 0) + moved_back
-        epoch, seq = last or (0, 0)
-        return counts, epoch, seq
+        return counts, tuple((epoch, seq) for epoch, seq in reached)
 
     @contextlib.asynccontextmanager
     async def _connection(self) -> AsyncIterator[asyncpg.Connection]:
@@ -199,6 +209,7 @@ class LiveCatalog:
 
     async def _refresh(self) -> None:
         async with self._connection() as connection:
+            await check_shards(connection, len(self._boxes))
             # The version first: what changes after it is loaded next time.
             version = await catalog_version(connection)
             if version != self._version:
@@ -222,10 +233,10 @@ class LiveCatalog:
                 self._version = version
                 self.changed.set()
                 log.info("catalog-loaded", version=version, campaigns=len(campaigns))
-            # Highest epoch that Postgres has rows of.
-            self._box.epoch_floor = await connection.fetchval(
-                "SELECT coalesce(max(epoch), 0) FROM watermarks"
-            )
+            for shard, epoch in await connection.fetch("SELECT shard, epoch FROM watermarks"):
+                # Highest epoch that Postgres has rows of.
+                if (box := self._boxes.of(shard)) is not None:
+                    box.epoch_floor = epoch
             await self._keep_pseudonym_keys(connection)
             # Last, for nothing of the catalog may wait for it.
             if self.heartbeat is not None:

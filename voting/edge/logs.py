@@ -91,5 +91,5 @@ def no_answer(why: BaseException) -> web.Response:
 def _is_over(request: web.Request) -> bool:
     """Whether the campaign has closed, by the store's time."""
     campaign = campaign_of(request)
-    now_us = request.app[EDGE].ballot_box.store_now_us()
+    now_us = request.app[EDGE].ballot_boxes.store_now_us()
     return campaign is not None and now_us >= campaign.window.closes_at_us

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from voting.ballot_box import BallotBox
+from voting.ballot_box import BallotBoxes
 from voting.device import Mint
 from voting.edge.board import Board
 from voting.edge.client_address import ClientAddress
@@ -29,7 +29,7 @@ class Edge:
     settings: Settings
     catalog: LiveCatalog
     board: Board
-    ballot_box: BallotBox
+    ballot_boxes: BallotBoxes
     mint: Mint
     issuing: Issuing
     proof_desk: ProofDesk
@@ -48,7 +48,7 @@ class Edge:
     @property
     def ready(self) -> bool:
         """Whether a vote could be taken now."""
-        return self.ballot_box.ready and self.catalog.loaded
+        return self.ballot_boxes.ready and self.catalog.loaded
 
 
 EDGE = web.AppKey("edge", Edge)

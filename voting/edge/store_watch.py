@@ -1,6 +1,8 @@
-"""Watches the store: how full it is, and whether it is set up to keep what it answers."""
+"""Watches the store, each of its servers: how full it is, and whether it is set up to keep what it
+answers."""
 
 import asyncio
+from collections.abc import Iterable
 
 import structlog
 
@@ -19,12 +21,22 @@ _NEEDED = (
 )
 
 
-async def watch_store(line: StoreLine, box: BallotBox, ceiling_percent: int) -> None:
-    """Each second, until cancelled. While the store is away, nothing is known and nothing moves."""
+async def watch_stores(boxes: Iterable[BallotBox], ceiling_percent: int) -> None:
+    """Each second, every server once, until cancelled. While one is away, nothing is known of it
+    and nothing moves."""
+    by_line: dict[StoreLine, list[BallotBox]] = {}
+    for box in boxes:
+        by_line.setdefault(box.line, []).append(box)
+    async with asyncio.TaskGroup() as group:
+        for line, held in by_line.items():
+            group.create_task(_watch_store(line, held, ceiling_percent))
+
+
+async def _watch_store(line: StoreLine, boxes: list[BallotBox], ceiling_percent: int) -> None:
     looked_at = b""
     while True:
         try:
-            await _look_at_memory(line, box, ceiling_percent)
+            await _look_at_memory(line, boxes, ceiling_percent)
             if looked_at != line.replid:
                 await _look_at_settings(line)
                 looked_at = line.replid
@@ -33,16 +45,17 @@ async def watch_store(line: StoreLine, box: BallotBox, ceiling_percent: int) -> 
         await asyncio.sleep(_LOOK_EVERY_SECONDS)
 
 
-async def _look_at_memory(line: StoreLine, box: BallotBox, ceiling_percent: int) -> None:
+async def _look_at_memory(line: StoreLine, boxes: list[BallotBox], ceiling_percent: int) -> None:
     """Refuse likes before the store must: near its memory's end the flusher's trim and a failover
     have to have room too."""
     info = await line.ask("INFO", "memory")
     fields = dict(row.split(b":", 1) for row in info.split(b"\r\n") if b":" in row)
     used, most = int(fields[b"used_memory"]), int(fields[b"maxmemory"])
     full = bool(most) and used * 100 >= most * ceiling_percent
-    if full != box.refusing:
+    if full != boxes[0].refusing:
         log.warning("store-memory", refusing=full, used=used, maxmemory=most)
-    box.refusing = full
+    for box in boxes:
+        box.refusing = full
 
 
 async def _look_at_settings(line: StoreLine) -> None:

@@ -121,8 +121,6 @@ class Vouching:
         place: Place,
         agent_class: int,
         now: float,
-        *,
-        shard: int = 0,
     ) -> Issued | Refused | None:
         """The device of the person whom this assertion is about; None where too many are being
         looked at."""
@@ -140,7 +138,7 @@ class Vouching:
                 return self._refuse(NOT_SIGNED, read.portal)
             remember(self._right, digest, None, _RIGHT_MAX)
         self._results[read.portal, "vouched"] += 1
-        device = self._device_of(read, campaign, place, agent_class, now, shard)
+        device = self._device_of(read, campaign, place, agent_class, now)
         return Issued(self._mint.sign(device, now), device.rung, None, device)
 
     def _device_of(
@@ -150,10 +148,9 @@ class Vouching:
         place: Place,
         agent_class: int,
         now: float,
-        shard: int,
     ) -> DeviceToken:
         return DeviceToken(
-            device_of(assertion, self._keys, shard=shard),
+            device_of(assertion, self._keys, shards=campaign.derived_shards),
             int(now),
             campaign.number,
             place.network.network_class,

@@ -394,10 +394,10 @@ async def _write_campaign(
     number: int = await connection.fetchval(
         """
         INSERT INTO campaigns (number, id, title, time_zone, opens_at, closes_at, rules, limits,
-                               origins, channels, page, portal_keys)
+                               origins, channels, page, portal_keys, derived_shards)
         VALUES (coalesce((SELECT number FROM campaigns WHERE id = $1),
                          (SELECT coalesce(max(number), 0) + 1 FROM campaigns)),
-                $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+                $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, (SELECT shards FROM catalog))
         ON CONFLICT (id) DO UPDATE SET
             title = excluded.title, time_zone = excluded.time_zone,
             opens_at = excluded.opens_at, closes_at = excluded.closes_at,

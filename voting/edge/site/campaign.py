@@ -176,7 +176,7 @@ async def _page_of(
 def _moment(request: web.Request, campaign: Campaign) -> tuple[int, int]:
     """(number of the order that the candidates stand in, the time as the store has it)."""
     turn = int(time.time()) // ORDER_KEPT_SECONDS if campaign.rules.order is Order.RANDOM else 0
-    return turn, request.app[EDGE].ballot_box.store_now_us()
+    return turn, request.app[EDGE].ballot_boxes.store_now_us()
 
 
 def _answer(request: web.Request, campaign: Campaign, body: Body, etag: str = "") -> web.Response:

@@ -29,7 +29,7 @@ async def get_candidate_page(request: web.Request) -> web.Response:
     candidate = candidate_of(request, campaign)
     if candidate is None:
         return problem("unknown-candidate")
-    now_us = edge.ballot_box.store_now_us()
+    now_us = edge.ballot_boxes.store_now_us()
     # The board decides what of the counts is public, here as everywhere; what it showed stands for
     # some seconds, so that 750 pages are not made anew each second.
     published = None if candidate.withdrawn else standing_counts(request, campaign)

@@ -112,7 +112,7 @@ async def get_embed_without_slash(_: web.Request) -> web.Response:
 
 def public_campaigns(edge: Edge) -> list[Campaign]:
     """All but tests: those that are open first, then those that open next; the newest first."""
-    now_us = edge.ballot_box.store_now_us()
+    now_us = edge.ballot_boxes.store_now_us()
     found = [each for each in edge.catalog.campaigns.values() if not each.is_test]
     return sorted(found, key=lambda each: (_ORDER[each.phase_at(now_us)], -each.number))
 

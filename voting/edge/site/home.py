@@ -71,7 +71,7 @@ def _ways(candidates: list[Candidate]) -> dict[str, Candidate]:
 
 def _by_phase(edge: Edge) -> list[tuple[str, list[Campaign]]]:
     """Heading and campaigns; the first group is there even where it is empty, and says so."""
-    now_us = edge.ballot_box.store_now_us()
+    now_us = edge.ballot_boxes.store_now_us()
     groups: dict[str, list[Any]] = {"正在进行": [], "即将开始": [], "已经结束": []}
     headings = {
         Phase.OPEN: "正在进行",

@@ -58,7 +58,7 @@ def _answer(request: web.Request, number: int | None) -> web.Response:
     if number is not None and number > len(campaign.notices):
         return problem("not-found")
     asked = (number or len(campaign.notices)) - 1
-    now_us = edge.ballot_box.store_now_us()
+    now_us = edge.ballot_boxes.store_now_us()
     blind = [_is_hidden(edge, campaign, one.notice, now_us) for one in campaign.notices]
     today = moment_at(now_us, campaign.window.zone).date()
     base = base_to_keep(request)

@@ -75,7 +75,7 @@ async def get_ranking(request: web.Request) -> web.Response:
     if campaign is None:
         return problem(edge.catalog.unknown)
     published = standing_counts(request, campaign)
-    stands = standing(campaign, edge.ballot_box.store_now_us())
+    stands = standing(campaign, edge.ballot_boxes.store_now_us())
     return kept_page(
         request,
         "ranking.html",

@@ -109,7 +109,7 @@ async def get_rules(request: web.Request) -> web.Response:
     campaign = campaign_of(request)
     if campaign is None:
         return problem(edge.catalog.unknown)
-    now_us = edge.ballot_box.store_now_us()
+    now_us = edge.ballot_boxes.store_now_us()
     return kept_page(
         request,
         "rules.html",
