@@ -57,6 +57,7 @@ _ORDINARY = {
     "voting.edge.app": ("EdgeError",),
     "voting.intake.importer": ("CannotImport",),
     "tally.migrate": ("MigrationError",),
+    "voting.shards": ("TooFewShards",),
     "tally.accounts.sealing": ("SealError",),
     "tally.console.app": ("ConsoleError",),
     "tally.log.keys": ("LogKeysError",),

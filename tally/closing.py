@@ -15,7 +15,7 @@ the store's clock goes back behind `closes_at`, its entry keeps the shard closed
 
 import contextlib
 import struct
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -28,9 +28,9 @@ from tally.delivery import outbox
 from tally.hot_functions import call_loaded
 from tally.patience import Guard
 from tally.store import read_queries
-from tally.tallies import SHARDS
 from voting.campaign import microseconds, moment_at
 from voting.function_library import read_library
+from voting.hot_state import HotState
 from voting.journal import CLOSING_LAYOUT, EntryId, closed_field, head_key, journal_key
 
 _SQL = read_queries(Path(__file__).with_name("closing.sql"))
@@ -104,8 +104,7 @@ async def is_closed(valkey: redis.Redis, shard: int, campaign: int) -> EntryId |
 
 async def keep_closings(
     connection: asyncpg.Connection,
-    valkey: redis.Redis,
-    shards: Iterable[int] = SHARDS,
+    hot: HotState,
     *,
     guard: Guard = contextlib.nullcontext,
 ) -> Kept:
@@ -119,7 +118,8 @@ async def keep_closings(
     campaigns = await connection.fetch(_SQL["list_closing_times"])
     if not campaigns:
         return kept
-    for shard in shards:
+    for shard in hot.shards:
+        valkey = hot.of(shard)
         fields = [closed_field(row["number"]) for row in campaigns]
         asked = valkey.hmget(head_key(shard), fields)
         entries = await cast(Awaitable[list[bytes | None]], asked)
@@ -128,13 +128,14 @@ async def keep_closings(
         for row, entry in zip(campaigns, entries, strict=True):
             async with guard(f"end of campaign {row['number']} on shard {shard}"):
                 if (row["closes_at"] <= now) != (entry is not None):
-                    await _keep(connection, valkey, shard, row["number"], kept)
+                    await _keep(connection, hot, shard, row["number"], kept)
     return kept
 
 
 async def _keep(
-    connection: asyncpg.Connection, valkey: redis.Redis, shard: int, campaign: int, kept: Kept
+    connection: asyncpg.Connection, hot: HotState, shard: int, campaign: int, kept: Kept
 ) -> None:
+    valkey = hot.of(shard)
     # The row is held while the store writes: nobody extends a window that is being closed. Should
     # we die before the commit, it is closed all the same, and the news of it is not sent.
     async with connection.transaction():
@@ -147,7 +148,11 @@ async def _keep(
             closed = await close(valkey, shard, campaign, epoch_floor=floor, not_before_us=due_us)
             if closed is not None and closed.new:
                 kept.closed.append((campaign, shard))
-                if not row["is_test"]:
+                # The last shard's end is the campaign's.
+                others = [n for n in hot.shards if n != shard]
+                if not row["is_test"] and all(
+                    [await is_closed(hot.of(n), n, campaign) for n in others]
+                ):
                     await outbox.add(
                         connection,
                         outbox.Event.CLOSED,
@@ -167,7 +172,7 @@ async def _keep(
 
 
 async def flushed_closings(
-    connection: asyncpg.Connection, campaign: int, shards: Iterable[int] = SHARDS
+    connection: asyncpg.Connection, campaign: int
 ) -> dict[int, FlushedClosing] | None:
     """By shard, if the flusher has passed a `close` entry of each and none that opens it again;
     None before. What Postgres holds then is all that this campaign got."""
@@ -177,7 +182,8 @@ async def flushed_closings(
         )
         for row in await connection.fetch(_SQL["read_closings"], campaign)
     }
-    passed = all(shard in found and found[shard].closed for shard in shards)
+    shards: int = await connection.fetchval(_SQL["count_shards"])
+    passed = all(shard in found and found[shard].closed for shard in range(shards))
     return found if passed else None
 
 

@@ -20,3 +20,7 @@ ORDER BY shard, epoch DESC, entry DESC;
 -- name: highest_epoch
 -- A store that lost its head starts above it.
 SELECT coalesce(max(epoch), 0) FROM watermarks;
+
+-- name: count_shards
+-- Of the installation; a shard that no flusher has seen yet is among them.
+SELECT shards FROM catalog;

@@ -7,6 +7,7 @@ What any command may meet (a server away, a setting that is wrong) is left to `d
 import asyncio
 import json
 from collections.abc import Coroutine
+from functools import partial
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import asyncpg
@@ -14,7 +15,6 @@ import typer
 from pydantic import SecretStr
 
 from tally.migrate import migrate as migrate_database
-from tally.patience import connect_valkey
 from tally.tallies import (
     Tally,
     TallyError,
@@ -23,7 +23,9 @@ from tally.tallies import (
     read_hot_tally,
     read_tally,
 )
+from voting.hot_state import HotState
 from voting.settings import Settings, load_settings
+from voting.shards import check_shards
 
 app = typer.Typer()
 
@@ -37,6 +39,10 @@ def _tally_commands() -> None:
 
 @app.command()
 def flush(
+    shard: Annotated[
+        list[int] | None,
+        typer.Option(help="Only this shard; may be given several times.", min=0),
+    ] = None,
     ready_fd: Annotated[
         int | None, typer.Option(hidden=True, help="Where `dianzan up` hears that we are ready.")
     ] = None,
@@ -47,15 +53,24 @@ def flush(
     """Bring the journal's votes into Postgres, each once, until SIGTERM or Ctrl-C.
 
     Needs DIANZAN_VALKEY_URL and DIANZAN_POSTGRES_DSN, or a running `dianzan up` on the same data
-    folder. A second one on the same shard stands by and takes over when the first one ends. Where
-    a server is away it waits for it. Prints nothing on stdout; logs go to stderr, metrics are at
-    /metrics on 127.0.0.1:DIANZAN_ADMIN_PORT.
+    folder. It flushes every shard that nobody else does: a second one stands by, and takes over
+    each shard whose flusher ends. Where a server is away it waits for it. Prints nothing on stdout;
+    logs go to stderr, metrics are at /metrics on 127.0.0.1:DIANZAN_ADMIN_PORT.
     """
     # The other commands need none of these.
     from tally import flusher
     from tally.serving import serve
 
-    serve("flush", flusher.flush, "flusher-failed", ready_fd=ready_fd, lifeline_fd=lifeline_fd)
+    only = sorted(set(shard or ()))
+    if only and only[-1] >= load_settings().shards:
+        fail(f"there is no shard {only[-1]}: DIANZAN_SHARDS is {load_settings().shards}")
+    serve(
+        "flush",
+        partial(flusher.flush, only=only),
+        "flusher-failed",
+        ready_fd=ready_fd,
+        lifeline_fd=lifeline_fd,
+    )
 
 
 @app.command()
@@ -90,23 +105,24 @@ def tally(
     dsn = address_of(settings, settings.postgres_dsn, "DIANZAN_POSTGRES_DSN")
     valkey_url = address_of(settings, settings.valkey_url, "DIANZAN_VALKEY_URL") if hot else None
     try:
-        found = answer_to(_read(dsn, valkey_url, campaign))
+        found = answer_to(_read(dsn, valkey_url, settings.shards, campaign))
     except TallyError as why:
         typer.echo(f"dianzan: {why}", err=True)
         raise typer.Exit(1) from None
     typer.echo(json.dumps(found.as_json(), ensure_ascii=False) if json_ else _table(found))
 
 
-async def _read(dsn: str, valkey_url: str | None, campaign_id: str) -> Tally:
+async def _read(dsn: str, valkey_url: str | None, shards: int, campaign_id: str) -> Tally:
     if valkey_url is None:
         return await read_tally(dsn, campaign_id)
     connection = await asyncpg.connect(dsn)
     try:
+        await check_shards(connection, shards)
         campaign = await read_campaign(connection, campaign_id)
     finally:
         await connection.close()
-    async with connect_valkey(valkey_url) as valkey:
-        return await read_hot_tally(valkey, campaign)
+    async with HotState(valkey_url, shards) as hot:
+        return await read_hot_tally(hot, campaign)
 
 
 def _table(found: Tally) -> str:

@@ -12,9 +12,9 @@ from datetime import timedelta
 from typing import NamedTuple
 
 import asyncpg
-import redis.asyncio as redis
 
 from tally.store import SQL
+from voting.hot_state import HotState
 from voting.journal import fingerprints_key
 
 LOOK_BACK = timedelta(days=2)
@@ -64,16 +64,13 @@ async def learn(connection: asyncpg.Connection) -> dict[int, list[int]]:
     return known_fingerprints(Sighting(*row.values()) for row in rows)
 
 
-async def publish(
-    valkey: redis.Redis, shards: Iterable[int], known: Mapping[int, Iterable[int]]
-) -> None:
+async def publish(hot: HotState, known: Mapping[int, Iterable[int]]) -> None:
     """Put it where edges read it, whole or not at all."""
     fields: list[str | bytes] = []
     for agent, hashes in known.items():
         fields += [str(agent), b"".join(struct.pack(">I", one) for one in hashes)]
-    for shard in shards:
-        async with valkey.pipeline(transaction=True) as pipeline:
-            pipeline.delete(fingerprints_key(shard))
-            if fields:
-                pipeline.hset(fingerprints_key(shard), items=fields)
-            await pipeline.execute()
+    async with hot.of(0).pipeline(transaction=True) as pipeline:
+        pipeline.delete(fingerprints_key(0))
+        if fields:
+            pipeline.hset(fingerprints_key(0), items=fields)
+        await pipeline.execute()

@@ -6,9 +6,12 @@ the newest part stays for recovery. All state that matters is in Postgres: whoev
 on from the watermark, so it may die between any two lines.
 
 One per shard, by an advisory lock on the very connection that writes; a second one waits as a hot
-standby. Where Postgres or Valkey is away it keeps trying: the journal grows meanwhile and nothing
-is lost. Where the journal is not what it should be (JournalError) it stops and says so, for to go
-on would lose votes in silence.
+standby. A process runs those of all shards, or of some, side by side. Where Postgres or Valkey is
+away it keeps trying: the journal grows meanwhile and nothing is lost. Where the journal is not what
+it should be (JournalError) that shard stops and says so, for to go on would lose votes in silence.
+
+With DIANZAN_ACK=replica nothing is committed that a failover could take back: what was read is on a
+replica's disk first.
 """
 
 import asyncio
@@ -17,6 +20,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import takewhile
 from typing import NamedTuple, TypeVar, cast
 
@@ -31,15 +35,23 @@ from tally.patience import (
     STANDBY_SECONDS,
     VALKEY_AWAY,
     Reach,
-    connect_valkey,
     ended_in_time,
     set_within,
 )
 from tally.rows import Batch, Placed
 from tally.store import ShardStore, Watermark
 from voting.heartbeat import Facts, Heartbeat, Part, beating, instance_name
-from voting.journal import EntryId, journal_key, read_entry, unwrap_entry
+from voting.hot_state import HotState
+from voting.journal import (
+    EntryId,
+    JournalError,
+    flushed_key,
+    journal_key,
+    read_entry,
+    unwrap_entry,
+)
 from voting.settings import Settings
+from voting.shards import check_shards
 
 BATCH_VOTES = 4_096
 """Of one transaction, at most, unless a single entry holds more."""
@@ -50,6 +62,8 @@ _ENTRIES_READ_MAX = 1_024
 _TIDY_SECONDS = 600.0
 _ADVANCE_SECONDS = 1.0
 """How often an idle flusher tells Postgres up to when nothing is missing."""
+_REPLICA_MS = 1_000
+"""How long one read waits for a replica's disk, twice at most."""
 _STOP_SECONDS = 5.0
 """For the last flush after a stop."""
 
@@ -81,35 +95,44 @@ class FlusherMetrics:
             "forgot some that Postgres has.",
             registry=registry,
         )
-        self.lag_entries = Gauge(
+        self.lag_entries: dict[int, int] = {}
+        """By shard."""
+        Gauge(
             "dianzan_flush_lag_entries",
             "Journal entries that were not in Postgres yet after the last read.",
             registry=registry,
-        )
-        self._complete_until_us: int | None = None
+        ).set_function(lambda: sum(self.lag_entries.values()))
+        self._complete_until_us: dict[int, int] = {}
+        """By shard that is ours."""
         Gauge(
             "dianzan_flush_lag_seconds",
-            "Time since the moment up to which Postgres misses nothing; grows while a server is "
-            "away, about a second when idle, NaN on a standby.",
+            "Time since the moment up to which Postgres misses nothing, of the shard that is "
+            "furthest behind; grows while a server is away, about a second when idle, NaN on a "
+            "standby of all shards.",
             registry=registry,
         ).set_function(self._lag_seconds)
 
-    def complete_until(self, at_us: int | None) -> None:
-        """Postgres misses nothing older than this; None = another flusher knows."""
-        self._complete_until_us = at_us
+    def complete_until(self, shard: int, at_us: int | None) -> None:
+        """Postgres misses nothing of the shard that is older than this; None = another flusher
+        knows."""
+        if at_us is None:
+            self._complete_until_us.pop(shard, None)
+            self.lag_entries.pop(shard, None)
+        else:
+            self._complete_until_us[shard] = at_us
 
     @property
     def facts(self) -> Facts | None:
         """For its heartbeat; None on a standby."""
-        if self._complete_until_us is None:
+        if not self._complete_until_us:
             return None
         return {"lag_seconds": round(self._lag_seconds(), 1)}
 
     def _lag_seconds(self) -> float:
-        if self._complete_until_us is None:
+        if not self._complete_until_us:
             return math.nan
         # The store's clock against ours: wrong by what they differ.
-        return max(0.0, time.time() - self._complete_until_us / 1e6)
+        return max(0.0, time.time() - min(self._complete_until_us.values()) / 1e6)
 
 
 class Read(NamedTuple):
@@ -126,13 +149,16 @@ class Read(NamedTuple):
 class Journal:
     """One shard's stream, as the flusher sees it."""
 
-    def __init__(self, valkey: redis.Redis, shard: int) -> None:
+    def __init__(self, valkey: redis.Redis, shard: int, *, on_replicas: bool = False) -> None:
+        """`on_replicas`: give nothing that is not on a replica's disk."""
         self._valkey = valkey
         self._shard = shard
+        self._on_replicas = on_replicas
         self._key = journal_key(shard)
 
     async def read_after(self, after: EntryId, count: int) -> Read:
-        """The next entries, `count` at most."""
+        """The next entries, `count` at most. With `on_replicas` redis.ConnectionError where no
+        replica has them on its disk in time."""
         # XRANGE with an open start reads what XREAD would, and is the same command as the walk's.
         start = f"({after}" if after.number >= 0 else "-"
         async with self._valkey.pipeline(transaction=False) as pipeline:
@@ -140,7 +166,22 @@ class Journal:
             pipeline.xrange(self._key, min=start, count=count)
             pipeline.xlen(self._key)
             (seconds, microseconds), found, length = await pipeline.execute()
+        if found and self._on_replicas:
+            await self._until_on_replica(after)
         return Read(seconds * 1_000_000 + microseconds, list(map(unwrap_entry, found)), length)
+
+    async def _until_on_replica(self, after: EntryId) -> None:
+        async with self._valkey.pipeline(transaction=False) as pipeline:
+            # Both wait for what this very connection wrote last, and are content at once where it
+            # wrote nothing: so it writes, behind what was read.
+            pipeline.set(flushed_key(self._shard), str(after))
+            pipeline.execute_command("WAIT", 1, _REPLICA_MS)
+            pipeline.execute_command("WAITAOF", 1, 1, _REPLICA_MS)
+            _, replicas, (_, on_disk) = await pipeline.execute()
+        if min(replicas, on_disk) < 1:
+            raise redis.ConnectionError(
+                f"no replica has the journal on its disk: {replicas} have it, {on_disk} on disk"
+            )
 
     async def last(self) -> tuple[EntryId, bytes] | None:
         found = await self._valkey.xrevrange(self._key, count=1)
@@ -241,6 +282,8 @@ class Flusher:
         ready: Callable[[], None],
         metrics: FlusherMetrics,
         shard: int = 0,
+        shards: int = 1,
+        on_replicas: bool = False,
         flush_every_seconds: float = 0.25,
         retain_bytes: int = 64 << 20,
         rewrite_bytes: int = 4 << 30,
@@ -251,6 +294,8 @@ class Flusher:
         self._ready: Callable[[], None] | None = ready
         self._metrics = metrics
         self._shard = shard
+        self._shards = shards
+        self._on_replicas = on_replicas
         self._flush_every_seconds = flush_every_seconds
         self._retain_bytes = retain_bytes
         self._rewrite_bytes = rewrite_bytes
@@ -259,24 +304,24 @@ class Flusher:
         self._entries_wanted = 64
 
     async def run(self) -> None:
-        valkey = connect_valkey(self._valkey_url)
-        try:
+        # Of its own: a shard's server that hangs costs the others nothing.
+        async with HotState(self._valkey_url, self._shards) as hot:
+            journal = Journal(hot.of(self._shard), self._shard, on_replicas=self._on_replicas)
             while True:
                 try:
-                    await self._hold_shard(Journal(valkey, self._shard))
+                    await self._hold_shard(journal)
                     break
                 except POSTGRES_AWAY as why:
                     self._postgres.lost(why)
                 # Without Postgres there is nothing that a stop should wait for.
                 if await set_within(self._stop, self._postgres.pause_seconds):
                     break
-        finally:
-            await valkey.aclose()
 
     async def _hold_shard(self, journal: Journal) -> None:
         """One connection's life: take the lock, then flush as long as both last."""
         connection = await asyncpg.connect(self._postgres_dsn, timeout=10, command_timeout=60)
         try:
+            await check_shards(connection, self._shards)
             store = ShardStore(connection, self._shard)
             if not await self._take_lock(store):
                 return
@@ -300,7 +345,7 @@ class Flusher:
         standing_by = False
         while not await store.try_lock():
             self._postgres.found()
-            self._metrics.complete_until(None)
+            self._metrics.complete_until(self._shard, None)
             if not standing_by:
                 log.info("flusher-stands-by", shard=self._shard)
             standing_by = True
@@ -314,7 +359,7 @@ class Flusher:
     async def _follow_journal(self, store: ShardStore, journal: Journal) -> None:
         """Flush until a stop, then until the journal is empty."""
         watermark = await store.open()
-        self._metrics.complete_until(watermark.at_us)
+        self._metrics.complete_until(self._shard, watermark.at_us)
         window = RetainedWindow(self._retain_bytes)
         if watermark.entry >= 0:
             await journal.walk(watermark.id, window)
@@ -346,9 +391,9 @@ class Flusher:
                 compared = await self._compare_last(store, journal, watermark, compared)
                 await store.advance_time(look.now_us)
                 self._postgres.found()
-                self._metrics.complete_until(look.now_us)
+                self._metrics.complete_until(self._shard, look.now_us)
                 advanced_at = time.monotonic()
-            self._metrics.lag_entries.set(max(0, look.length - window.entries))
+            self._metrics.lag_entries[self._shard] = max(0, look.length - window.entries)
             if look.drained:
                 if look.stopping:
                     return
@@ -389,7 +434,7 @@ class Flusher:
         self._metrics.batch_seconds.observe(time.monotonic() - began)
         self._metrics.batches.inc()
         self._metrics.votes.inc(added.votes)
-        self._metrics.complete_until(added.watermark.at_us)
+        self._metrics.complete_until(self._shard, added.watermark.at_us)
         for gap in added.gaps:
             self._metrics.gaps.inc()
             log.error(
@@ -456,29 +501,70 @@ async def flush(
     stop: asyncio.Event,
     ready: Callable[[], None],
     registry: CollectorRegistry | None = None,
+    *,
+    only: Sequence[int] = (),
 ) -> None:
     """Flush until `stop` is set, then what is still there (5 s at most), and return.
 
-    `ready` is called once, when it is at work or stands by. Both addresses must be set. Raises
-    JournalError (JournalConflict) where going on would lose or double a vote, and asyncpg's errors
-    where the database is not ours or not migrated; waits out everything else.
+    `ready` is called once, when it is at work or stands by on each shard. `only`: on these shards
+    alone. Both addresses must be set. Raises JournalError (JournalConflict) where going on would
+    lose or double a vote - at the end, if other shards can go on -, TooFewShards, and asyncpg's
+    errors where the database is not ours or not migrated; waits out everything else.
     """
     if settings.postgres_dsn is None or settings.valkey_url is None:
         raise ValueError("the flusher needs postgres_dsn and valkey_url")
     dsn = settings.postgres_dsn.get_secret_value()
     metrics = FlusherMetrics(registry or CollectorRegistry())
-    flusher = Flusher(
-        postgres_dsn=dsn,
-        valkey_url=settings.valkey_url.get_secret_value(),
-        stop=stop,
-        ready=ready,
-        metrics=metrics,
-        flush_every_seconds=settings.flush_every_ms / 1000,
-        retain_bytes=settings.journal_retain_mb << 20,
-        rewrite_bytes=settings.store_rewrite_mb << 20,
-    )
+    shards = only or range(settings.shards)
+    waiting = set(shards)
+
+    def ready_on(shard: int) -> None:
+        waiting.discard(shard)
+        if not waiting:
+            ready()
+
+    flushers = [
+        Flusher(
+            postgres_dsn=dsn,
+            valkey_url=settings.valkey_url.get_secret_value(),
+            stop=stop,
+            ready=partial(ready_on, shard),
+            metrics=metrics,
+            shard=shard,
+            shards=settings.shards,
+            on_replicas=settings.ack == "replica",
+            flush_every_seconds=settings.flush_every_ms / 1000,
+            retain_bytes=settings.journal_retain_mb << 20,
+            rewrite_bytes=settings.store_rewrite_mb << 20,
+        )
+        for shard in shards
+    ]
     async with beating(dsn, Heartbeat(Part.FLUSH, instance_name(), lambda: metrics.facts)):
         # What a stop finds in the journal is flushed in this time.
-        if not await ended_in_time(flusher.run(), stop, _STOP_SECONDS):
+        if not await ended_in_time(_run_all(flushers), stop, _STOP_SECONDS):
             # The journal keeps the rest, and the next start goes on.
             log.warning("flusher-stopped-early")
+
+
+async def _run_all(flushers: Sequence[Flusher]) -> None:
+    """All of them, to their ends. A journal that is not what it should be stops its own shard
+    alone; it is raised when the last one has ended. Everything else ends all."""
+    stopped: list[JournalError] = []
+
+    async def run(flusher: Flusher) -> None:
+        try:
+            await flusher.run()
+        except JournalError as why:
+            stopped.append(why)
+            if len(stopped) < len(flushers):
+                log.error("shard-stopped", shard=flusher._shard, why=str(why))
+
+    running = [asyncio.create_task(run(flusher)) for flusher in flushers]
+    try:
+        await asyncio.gather(*running)
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+    if stopped:
+        raise stopped[0]

@@ -21,17 +21,17 @@ from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import asyncpg
-import redis.asyncio as redis
 import structlog
 
 from antifraud.networks import NetworkClass
 from tally.parts import Acquire, PartStatus, look_at_parts
 from tally.patience import POSTGRES_AWAY, VALKEY_AWAY, set_within
 from tally.store import read_queries
-from tally.tallies import SHARDS, UnknownCampaign
+from tally.tallies import UnknownCampaign
 from voting.ballot import Outcome
 from voting.campaign import Campaign, Candidate, moment_at
 from voting.catalog import catalog_version, load_campaigns
+from voting.hot_state import HotState
 from voting.journal import JournalError, TallyField, parse_tally_field, tally_key
 
 _SQL = read_queries(Path(__file__).with_name("live_view.sql"))
@@ -162,12 +162,12 @@ def _sum_up(at_us: int, fields: Iterable[tuple[TallyField, int]]) -> Numbers:
     return Numbers(at_us, {number: Sums(*four) for number, four in sums.items()}, +refused_by)
 
 
-async def read_hot_numbers(valkey: redis.Redis, campaign_id: str) -> Numbers:
+async def read_hot_numbers(hot: HotState, campaign_id: str) -> Numbers:
     """Out of the hot state, each shard's as of one moment: one HGETALL a shard. Raises JournalError
     for a field that is not ours, VALKEY_AWAY."""
     moments, fields = [], []
-    for shard in SHARDS:
-        async with valkey.pipeline(transaction=True) as pipeline:
+    for shard in hot.shards:
+        async with hot.of(shard).pipeline(transaction=True) as pipeline:
             pipeline.time()
             pipeline.hgetall(tally_key(shard, campaign_id))
             (seconds, micro), found = await pipeline.execute()
@@ -510,7 +510,7 @@ class CampaignLive:
         numbers: Numbers | None
         try:
             async with asyncio.timeout(STORE_SECONDS):
-                numbers = await read_hot_numbers(live.valkey, campaign.id)
+                numbers = await read_hot_numbers(live.hot, campaign.id)
         except (*VALKEY_AWAY, TimeoutError):
             source = Source.POSTGRES
             async with live.acquire() as connection:
@@ -556,11 +556,11 @@ class Live:
     """Everything that is looked on in this process; one for all who look."""
 
     def __init__(
-        self, acquire: Acquire, valkey: redis.Redis, stopping: asyncio.Event | None = None
+        self, acquire: Acquire, hot: HotState, stopping: asyncio.Event | None = None
     ) -> None:
         """All polling ends when `stopping` is set."""
         self.acquire = acquire
-        self.valkey = valkey
+        self.hot = hot
         self.stopping = stopping or asyncio.Event()
         self._watched: dict[str, CampaignLive] = {}
         self._version = -1
@@ -621,7 +621,7 @@ class Live:
         """A few seconds old at most. Never raises for a server that is away."""
 
         async def read() -> list[PartStatus]:
-            return await look_at_parts(self.acquire, self.valkey)
+            return await look_at_parts(self.acquire, self.hot)
 
         return await self._parts.get("", read)
 

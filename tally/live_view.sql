@@ -2,7 +2,7 @@
 
 -- name: read_complete_until
 -- The moment up to which nothing is missing on any shard; null before the first flush.
-SELECT min(at) FROM watermarks;
+SELECT min(at) FROM watermarks HAVING count(*) >= (SELECT shards FROM catalog);
 
 -- name: read_sums
 -- Totals by candidate, where the hot state is away.

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import asyncpg
 
-from voting.shards import declare_shards
+from voting.shards import check_shards, declare_shards
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 
@@ -72,7 +72,7 @@ async def migrate(dsn: str, folder: Path = MIGRATIONS, *, shards: int | None = N
     many there are from now on, at least.
 
     Any number of processes may call it at once: one works, the others wait and find nothing to
-    do. Raises MigrationError; what was applied before the failure stays applied.
+    do. Raises MigrationError, TooFewShards; what was applied before the failure stays applied.
     """
     migrations = read_migrations(folder)
     connection = await asyncpg.connect(dsn)
@@ -89,6 +89,7 @@ async def migrate(dsn: str, folder: Path = MIGRATIONS, *, shards: int | None = N
             names.append(str(migration))
         if shards is not None:
             await declare_shards(connection, shards)
+            await check_shards(connection, shards)
         return names
     finally:
         await connection.close()

@@ -21,9 +21,9 @@ import redis.asyncio as redis
 
 from tally.patience import POSTGRES_AWAY, VALKEY_AWAY
 from tally.store import read_queries
-from tally.tallies import SHARDS
 from voting.campaign import moment_at
 from voting.heartbeat import EVERY_SECONDS, Facts, Part
+from voting.hot_state import HotState
 from voting.journal import head_key
 
 _SQL = read_queries(Path(__file__).with_name("parts.sql"))
@@ -157,8 +157,10 @@ def processes(beats: list[Beat], lag: Lag | None = None) -> list[PartStatus]:
     return found
 
 
-def store_status(info: dict[str, Any], ping_ms: float, now: datetime) -> PartStatus:
-    """How the store does, out of what INFO says."""
+def store_status(
+    info: dict[str, Any], ping_ms: float, now: datetime, instance: str = ""
+) -> PartStatus:
+    """How the store, or one server of it, does, out of what INFO says."""
     used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
     facts: Facts = {"ping_ms": round(ping_ms, 1), "memory_bytes": used}
     if most:
@@ -176,7 +178,7 @@ def store_status(info: dict[str, Any], ping_ms: float, now: datetime) -> PartSta
     if why:
         facts["why"] = why
     started = now - timedelta(seconds=int(info.get("uptime_in_seconds", 0)))
-    return PartStatus(STORE, "", state, started if state is PartState.OK else None, facts)
+    return PartStatus(STORE, instance, state, started if state is PartState.OK else None, facts)
 
 
 class HotHead(NamedTuple):
@@ -203,24 +205,39 @@ def lag_of(heads: list[HotHead], marks: list[tuple[int, int, int, datetime]]) ->
     return Lag(votes, max(0.0, seconds)) if found else None
 
 
-async def look_at_parts(acquire: Acquire, valkey: redis.Redis) -> list[PartStatus]:
+async def look_at_parts(acquire: Acquire, hot: HotState) -> list[PartStatus]:
     """Every part, in ORDER. Where Postgres is away there is no word of the processes: they are left
     out rather than said to be down.
 
     Who starts after everything stood still finds the old heartbeats of all others: an alarm should
     wait half a minute from its own start on.
     """
-    (store, heads), (postgres, beats, marks) = await asyncio.gather(
-        _ask_store(valkey), _ask_postgres(acquire)
+    by_server: dict[redis.Redis, list[int]] = {}
+    for shard in hot.shards:
+        by_server.setdefault(hot.of(shard), []).append(shard)
+    asked = [
+        _ask_store(valkey, shards, _instance(shards) if len(by_server) > 1 else "")
+        for valkey, shards in by_server.items()
+    ]
+    servers, (postgres, beats, marks) = await asyncio.gather(
+        asyncio.gather(*asked), _ask_postgres(acquire)
     )
-    found = [store, postgres]
+    heads = [head for _, its_heads in servers for head in its_heads]
+    found = [postgres, *(status for status, _ in servers)]
     if beats is not None:
         found += processes(beats, lag_of(heads, marks))
     place = {str(name): n for n, name in enumerate(ORDER)}
     return sorted(found, key=lambda status: (place.get(status.name, 99), status.instance))
 
 
-async def _ask_store(valkey: redis.Redis) -> tuple[PartStatus, list[HotHead]]:
+def _instance(shards: list[int]) -> str:
+    """What a server of several is called: by what is on it."""
+    return f"shard {', '.join(map(str, shards))}"
+
+
+async def _ask_store(
+    valkey: redis.Redis, shards: list[int], instance: str
+) -> tuple[PartStatus, list[HotHead]]:
     try:
         async with asyncio.timeout(_ASK_SECONDS):
             began = time.monotonic()
@@ -229,15 +246,15 @@ async def _ask_store(valkey: redis.Redis) -> tuple[PartStatus, list[HotHead]]:
             async with valkey.pipeline(transaction=False) as pipeline:
                 pipeline.time()
                 pipeline.info()
-                for shard in SHARDS:
+                for shard in shards:
                     pipeline.hmget(head_key(shard), ["epoch", "seq"])
                 (seconds, micro), info, *heads = await pipeline.execute()
     except (*VALKEY_AWAY, TimeoutError, OSError):
-        return PartStatus(STORE, "", PartState.DOWN, None, {"why": "away"}), []
+        return PartStatus(STORE, instance, PartState.DOWN, None, {"why": "away"}), []
     now_us = seconds * 1_000_000 + micro
-    return store_status(info, ping_ms, moment_at(now_us)), [
+    return store_status(info, ping_ms, moment_at(now_us), instance), [
         HotHead(shard, int(epoch or 0), int(seq or 0), now_us)
-        for shard, (epoch, seq) in zip(SHARDS, heads, strict=True)
+        for shard, (epoch, seq) in zip(shards, heads, strict=True)
     ]
 
 

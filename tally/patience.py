@@ -11,8 +11,6 @@ import redis.asyncio as redis
 import structlog
 from redis.exceptions import ClusterDownError, ReadOnlyError
 
-from voting.hot_state import HotState
-
 POSTGRES_AWAY = (
     OSError,
     TimeoutError,
@@ -66,12 +64,6 @@ class Reach:
             log.info(f"{self._server}-back")
         self._away = False
         self.pause_seconds = 0.0
-
-
-def connect_valkey(url: str) -> redis.Redis:
-    """A client of the primary that tries once: we try again ourselves, and its own tries would
-    delay a stop."""
-    return HotState(url, 1).of(0)
 
 
 async def set_within(event: asyncio.Event, seconds: float) -> bool:

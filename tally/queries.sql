@@ -124,7 +124,7 @@ SELECT coalesce(sum(ballots), 0)::bigint FROM refusals WHERE campaign = $1;
 
 -- name: read_as_of
 -- The moment up to which nothing is missing on any shard; null before the first flush.
-SELECT min(at) FROM watermarks;
+SELECT min(at) FROM watermarks HAVING count(*) >= (SELECT shards FROM catalog);
 
 -- name: lock_decisions
 -- Decisions are taken by one at a time ("dzdc"); to the end of the transaction.

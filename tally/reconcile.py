@@ -20,9 +20,9 @@ import asyncpg
 import redis.asyncio as redis
 
 from tally.store import read_queries
-from tally.tallies import SHARDS
 from voting.ballot import Outcome
 from voting.campaign import Campaign, moment_at
+from voting.hot_state import HotState
 from voting.journal import (
     Adjudication,
     Entry,
@@ -91,7 +91,7 @@ class _Hot(NamedTuple):
 
 
 async def reconcile(
-    connection: asyncpg.Connection, valkey: redis.Redis, campaign: Campaign
+    connection: asyncpg.Connection, hot: HotState, campaign: Campaign
 ) -> Reconciliation:
     """Hold a campaign's hot sums against Postgres and the journal. The connection must be in no
     transaction. Raises NotComparable, JournalError for an entry that cannot be read, and what a
@@ -106,7 +106,7 @@ async def reconcile(
                 await connection.fetchrow(_SQL["read_mark"], shard),
                 await connection.fetchval(_SQL["read_adjudicated"], shard),
             )
-            for shard in SHARDS
+            for shard in hot.shards
         }
         for row in await connection.fetch(_SQL["read_sums"], campaign.number):
             for kind in _KINDS:
@@ -114,14 +114,15 @@ async def reconcile(
         for row in await connection.fetch(_SQL["read_refusals"], campaign.number):
             expected[row["candidate"], _refused(Outcome(row["outcome"]))] += row["ballots"]
     for shard, (mark, adjudicated) in marks.items():
-        hot = await _read_hot(valkey, shard, campaign)
-        moments.append(hot.now_us)
-        hot_sums.update(hot.sums)
+        valkey = hot.of(shard)
+        seen = await _read_hot(valkey, shard, campaign)
+        moments.append(seen.now_us)
+        hot_sums.update(seen.sums)
         flushed = EntryId(mark["epoch"], mark["entry"]) if mark is not None else EntryId(0, -1)
-        in_journal += await _add_journal(valkey, shard, campaign, flushed, hot.last, expected)
+        in_journal += await _add_journal(valkey, shard, campaign, flushed, seen.last, expected)
         # Decisions reach Postgres first and the hot state a moment later; one that was taken since
         # we looked at Postgres may be in the hot state alone.
-        await _add_deltas(connection, shard, campaign, adjudicated, hot.adjudicated, expected)
+        await _add_deltas(connection, shard, campaign, adjudicated, seen.adjudicated, expected)
     return Reconciliation(
         campaign.id,
         moment_at(min(moments), campaign.window.zone),

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, NamedTuple, Protocol, cast
 
-import redis.asyncio as redis
-
 from antifraud.limits import Rate
+from tally.patience import VALKEY_AWAY
+from voting.hot_state import HotState
 from voting.journal import (
     CELL,
     CELLS_MAX,
@@ -99,19 +99,17 @@ class Tail:
 
     def __init__(
         self,
-        valkey: redis.Redis,
+        hot: HotState,
         campaigns: Campaigns,
         make_cells: Callable[[int], Awaitable[Cells]],
         in_thread: InThread,
-        shards: tuple[int, ...],
     ) -> None:
         """`make_cells` makes the statistics of one campaign; `in_thread` runs a function in a
         thread: sums over a million votes would hold up everything else."""
-        self._valkey = valkey
+        self._hot = hot
         self._campaigns = campaigns
         self._make_cells = make_cells
         self._in_thread = in_thread
-        self._shards = shards
         self._places: dict[int, EntryId] = {}
         self._cells: dict[int, Cells] = {}
         self._days: dict[tuple[int, date], _Day] = {}
@@ -122,12 +120,24 @@ class Tail:
             day.written.clear()
 
     async def look(self) -> Looked:
-        """Read what came, and bring the hashes up to date. Raises JournalError, redis' errors."""
-        seconds, microseconds = await self._valkey.time()
-        now_us = seconds * 1_000_000 + microseconds
-        votes = 0
-        for shard in self._shards:
-            votes += await self._read(shard, now_us)
+        """Read what came, and bring the hashes up to date. Raises JournalError, and redis' errors
+        where a shard is away: the others had their look then."""
+        now_us = votes = 0
+        away: Exception | None = None
+        here = []
+        for shard in self._hot.shards:
+            try:
+                seconds, microseconds = await self._hot.of(shard).time()
+                its_now_us = seconds * 1_000_000 + microseconds
+                votes += await self._read(shard, its_now_us)
+            except VALKEY_AWAY as why:
+                away = why
+            else:
+                now_us = max(now_us, its_now_us)
+                here.append(shard)
+        if not here:
+            assert away is not None, "there is a shard"
+            raise away
         cells = capacities = 0
         for (number, date_), day in list(self._days.items()):
             marks, factors = await self._in_thread(
@@ -135,23 +145,24 @@ class Tail:
             )
             cells += len(marks)
             capacities += len(factors)
-            for shard in self._shards:
-                await self._write(day, cells_key(shard, day.campaign.id, date_), marks)
-                await self._write(day, capacity_key(shard, day.campaign.id, date_), factors)
+            for shard in here:
+                # A cell is marked on all of them: its devices are spread.
+                await self._write(day, shard, cells_key(shard, day.campaign.id, date_), marks)
+                await self._write(day, shard, capacity_key(shard, day.campaign.id, date_), factors)
             if day.last_vote_us < now_us - FORGETS_AFTER_US and not marks:
                 del self._days[number, date_]
+        if away is not None:
+            raise away
         return Looked(now_us, votes, cells, capacities)
 
     async def _read(self, shard: int, now_us: int) -> int:
         """Everything after our place; how many votes."""
-        key = journal_key(shard)
+        valkey, key = self._hot.of(shard), journal_key(shard)
         total = 0
         while True:
             after = self._places.get(shard)
-            found = await cast(
-                Awaitable[Any],
-                self._valkey.xread({key: str(after) if after else "0-0"}, count=_ENTRIES_READ),
-            )
+            asked = valkey.xread({key: str(after) if after else "0-0"}, count=_ENTRIES_READ)
+            found = await cast(Awaitable[Any], asked)
             entries = _entries_of(found)
             together: defaultdict[tuple[int, date], list[Entry]] = defaultdict(list)
             for one in entries:
@@ -191,16 +202,17 @@ class Tail:
             )
         )
 
-    async def _write(self, day: _Day, key: str, wanted: dict[bytes, bytes]) -> None:
+    async def _write(self, day: _Day, shard: int, key: str, wanted: dict[bytes, bytes]) -> None:
         """Make the hash hold what it should, and nothing else."""
+        valkey = self._hot.of(shard)
         held = day.written.get(key)
         if held is None:
-            held = await cast(Awaitable[dict[bytes, bytes]], self._valkey.hgetall(key))
+            held = await cast(Awaitable[dict[bytes, bytes]], valkey.hgetall(key))
         changed = {name: value for name, value in wanted.items() if held.get(name) != value}
         gone = [name for name in held if name not in wanted]
         if changed or gone:
             # Together: the function never reads a half of it.
-            async with self._valkey.pipeline(transaction=True) as pipeline:
+            async with valkey.pipeline(transaction=True) as pipeline:
                 if gone:
                     pipeline.hdel(key, *gone)
                 if changed:

@@ -11,15 +11,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
-import redis.asyncio as redis
 
 from tally.store import SQL
 from voting.campaign import Campaign, moment_at
 from voting.catalog import load_campaigns
+from voting.hot_state import HotState
 from voting.journal import JournalError, parse_tally_field, tally_key
-
-SHARDS = (0,)
-"""The shards of an installation."""
 
 
 class UnknownCampaign(LookupError):
@@ -100,14 +97,14 @@ async def read_tally(source: str | asyncpg.Connection, campaign_id: str) -> Tall
     )
 
 
-async def read_hot_tally(valkey: redis.Redis, campaign: Campaign) -> Tally:
+async def read_hot_tally(hot: HotState, campaign: Campaign) -> Tally:
     """The tally out of the hot state, each shard's as of one moment. Raises TallyError."""
     moments = []
     sums: Counter[str] = Counter()
     counted: Counter[int] = Counter()
-    for shard in SHARDS:
+    for shard in hot.shards:
         # A transaction: the time and the sums are of the same instant.
-        async with valkey.pipeline(transaction=True) as pipeline:
+        async with hot.of(shard).pipeline(transaction=True) as pipeline:
             pipeline.time()
             pipeline.hgetall(tally_key(shard, campaign.id))
             (seconds, microseconds), fields = await pipeline.execute()

@@ -36,14 +36,15 @@ from tally.adjudications import AdjudicationError, HotTallies, replay
 from tally.day_files import kept_days
 from tally.holds import WATCH, Action, Decided, OneFlag, decide, release_undecided
 from tally.lives import Life, OnePerInstallation
-from tally.patience import POSTGRES_AWAY, VALKEY_AWAY, connect_valkey, ended_in_time
+from tally.patience import POSTGRES_AWAY, VALKEY_AWAY, ended_in_time
 from tally.store import SQL
 from tally.tail import Cells, KnownCampaign, Tail
-from tally.tallies import SHARDS
 from voting.campaign import VotingWindow, microseconds
 from voting.catalog import load_campaigns
 from voting.heartbeat import Facts, Heartbeat, Part, beating, instance_name
+from voting.hot_state import HotState
 from voting.settings import Settings
+from voting.shards import check_shards
 
 if TYPE_CHECKING:
     from antifraud.detectors import Baselines
@@ -151,7 +152,7 @@ class Watch(OnePerInstallation):
         ready: Callable[[], None],
         metrics: WatchMetrics,
         every_seconds: float = 300,
-        shards: tuple[int, ...] = SHARDS,
+        shards: int,
     ) -> None:
         """`folder`: where past days' votes are kept (data_dir/history)."""
         super().__init__(
@@ -165,7 +166,8 @@ class Watch(OnePerInstallation):
         self._desk: Desk | None = None
         self._seen: list[tuple[int, int, int]] | None = None
         """Watermarks (shard, epoch, seq) that the last pass has seen."""
-        self._at_odds = ""
+        self._at_odds: dict[int, str] = {}
+        """By shard."""
         self._baselines: dict[int, Baselines | None] = {}
         self._cells: dict[int, Any] = {}
 
@@ -175,16 +177,16 @@ class Watch(OnePerInstallation):
 
     @contextlib.asynccontextmanager
     async def _begun(self, held: asyncpg.Connection) -> AsyncIterator[None]:
-        valkey = connect_valkey(self._valkey_url)
+        await check_shards(held, self._shards)
+        hot = HotState(self._valkey_url, self._shards)
         self._held = held
-        self._valkey = valkey
-        self._hot = [(HotTallies(valkey, shard), shard) for shard in self._shards]
-        self._tail = Tail(valkey, self._campaigns, self._make_cells, self._in_thread, self._shards)
+        self._hot = hot
+        self._tail = Tail(hot, self._campaigns, self._make_cells, self._in_thread)
         self._seen = None
         try:
             yield
         finally:
-            await valkey.aclose()
+            await hot.aclose()
             await self._clear_desk()
 
     # Lives.
@@ -192,18 +194,24 @@ class Watch(OnePerInstallation):
     async def replay(self) -> None:
         """Also tells us, each second, that the lock is still ours: it is as alive as the
         connection. Where that is lost, somebody else may have it."""
-        for hot, shard in self._hot:
+        away: Exception | None = None
+        for shard in self._hot.shards:
             try:
-                applied = await replay(self._held, hot, shard)
+                applied = await replay(self._held, HotTallies(self._hot.of(shard), shard), shard)
             except AdjudicationError as why:
-                if self._at_odds != str(why):
+                if self._at_odds.get(shard) != str(why):
                     log.error("adjudications-at-odds", why=str(why))
-                self._at_odds = str(why)
+                self._at_odds[shard] = str(why)
                 continue
-            self._at_odds = ""
+            except VALKEY_AWAY as why:
+                away = why  # the others get theirs
+                continue
+            self._at_odds.pop(shard, None)
             if applied:
                 self._metrics.adjudications.inc(applied)
                 log.info("adjudications-applied", shard=shard, adjudications=applied)
+        if away is not None:
+            raise away
 
     async def follow_journal(self) -> None:
         began = time.monotonic()
@@ -229,7 +237,7 @@ class Watch(OnePerInstallation):
     async def learn_fingerprints(self) -> None:
         async with self._connected() as connection:
             known = await fingerprints.learn(connection)
-        await fingerprints.publish(self._valkey, self._shards, known)
+        await fingerprints.publish(self._hot, known)
 
     async def pass_near_line(self) -> None:
         """Copy what came, look at it, and act; then the day's work, where a day is over."""
@@ -468,6 +476,7 @@ async def watch(
         ready=ready,
         metrics=metrics,
         every_seconds=settings.watch_every_seconds,
+        shards=settings.shards,
     )
     async with beating(dsn, Heartbeat(Part.WATCH, instance_name(), lambda: metrics.facts)):
         if not await ended_in_time(watch_.run(), stop, _STOP_SECONDS + 1):

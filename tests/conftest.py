@@ -152,3 +152,16 @@ async def postgres(postgres_dsn: str) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(postgres_dsn)
     yield connection
     await connection.close()
+
+
+class OneShard:
+    """A hot state (voting/hot_state.py) of shard 0 alone, behind a client that is there."""
+
+    shards = range(1)
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+
+    def of(self, shard: int) -> redis.Redis:
+        assert shard == 0
+        return self._client

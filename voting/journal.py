@@ -23,6 +23,8 @@ Keys (all that one vote needs lies under one hash tag, so one call does everythi
                                           it has; written by `watch`, only read by the function
     {s0}:spent:<nonce>            string  a solution of a challenge was handed in; ends by itself
                                           after four minutes, when the challenge is long out of date
+    {s0}:flushed                  string  what the flusher last went on from; written only to see it
+                                          on a replica's disk (DIANZAN_ACK=replica)
     {s0}:fingerprints             hash    user agent class, decimal -> u32 of each TLS fingerprint
                                           that it is seen with; written by `watch`, read by edges
     {s0}:life:<campaign>          hash    device -> likes in this campaign, decimal; only
@@ -368,6 +370,10 @@ def closed_field(campaign: int) -> str:
 
 def journal_key(shard: int) -> str:
     return f"{{s{shard}}}:journal"
+
+
+def flushed_key(shard: int) -> str:
+    return f"{{s{shard}}}:flushed"
 
 
 def tally_key(shard: int, campaign_id: str) -> str:

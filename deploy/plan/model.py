@@ -13,7 +13,7 @@ import msgspec
 
 from deploy.plan.figures import UnitFigure
 
-SHARDS_MAX = 1
+SHARDS_MAX = 64
 """What this version runs; a shard has one journal, so one flusher at a time."""
 
 Figures = dict[str, UnitFigure]

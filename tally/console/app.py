@@ -29,8 +29,8 @@ from tally.console.guard import Guard
 from tally.console.limits import limiter
 from tally.console.parts import Console
 from tally.console.wire import DeadlineProtocol
-from tally.patience import connect_valkey
 from voting.heartbeat import Facts, Heartbeat, Part, beating, instance_name
+from voting.hot_state import HotState
 from voting.proxies import TrustedProxies
 from voting.settings import Settings
 
@@ -129,8 +129,8 @@ async def opened(settings: Settings) -> AsyncIterator[Console]:
         timeout=5,
         server_settings={"application_name": "dianzan console"},
     )
-    async with pool, connect_valkey(valkey_url) as valkey:
-        console = Console(settings, pool, valkey, seal, TrustedProxies(settings.trusted_proxies))
+    async with pool, HotState(valkey_url, settings.shards) as hot:
+        console = Console(settings, pool, hot, seal, TrustedProxies(settings.trusted_proxies))
         try:
             yield console
         finally:

@@ -529,7 +529,7 @@ async def _keep_closings(console: Console, connection: asyncpg.Connection) -> No
     back: until then the ballot box goes by the window."""
     try:
         async with asyncio.timeout(_CLOSE_SECONDS):
-            await keep_closings(connection, console.valkey)
+            await keep_closings(connection, console.hot)
     except (RedisError, ClosingError, OSError, TimeoutError) as why:
         log.warning("closing-left-to-the-publisher", why=f"{type(why).__name__}: {why}")
 

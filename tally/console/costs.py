@@ -25,7 +25,6 @@ import aiohttp
 import asyncpg
 import redis.asyncio as redis
 
-from tally.tallies import SHARDS
 from voting.journal import tally_key
 
 DAYS = 31
@@ -119,7 +118,7 @@ async def fill(
     for row in await connection.fetch("SELECT * FROM refusals WHERE campaign = $1", campaign):
         sums[f"r{row['candidate']}:{row['outcome']}"] = row["ballots"]
     await valkey.execute_command(  # type: ignore[no-untyped-call]
-        "HSET", tally_key(SHARDS[0], campaign_id), *(word for pair in sums.items() for word in pair)
+        "HSET", tally_key(0, campaign_id), *(word for pair in sums.items() for word in pair)
     )
     return campaign
 

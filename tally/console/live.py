@@ -203,7 +203,7 @@ def showing_of(request: Request) -> Showing:
     state = request.app.state
     if not hasattr(state, "showing"):
         console = console_of(request)
-        state.showing = Showing(Live(console.pool.acquire, console.valkey, console.stopping))
+        state.showing = Showing(Live(console.pool.acquire, console.hot, console.stopping))
     showing: Showing = state.showing
     return showing
 
@@ -816,9 +816,7 @@ async def _reconcile(request: Request) -> dict[str, Reconciled]:
     async with console.pool.acquire() as connection:
         for campaign in campaigns.values():
             try:
-                one = Reconciled(
-                    campaign, await reconcile(connection, console.valkey, campaign), ""
-                )
+                one = Reconciled(campaign, await reconcile(connection, console.hot, campaign), "")
             except (*VALKEY_AWAY, NotComparable, JournalError) as why:
                 one = Reconciled(campaign, None, f"{why}"[:200] or type(why).__name__)
             found[campaign.id] = one

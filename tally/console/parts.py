@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import asyncpg
-import redis.asyncio as redis
 from fastapi import Depends, HTTPException, Request
 
 from tally.accounts.sealing import Seal
@@ -27,6 +26,7 @@ from tally.console.limits import STRANGERS, InMemory, address_key, limiter
 from tally.patience import Reach
 from tally.tallies import UnknownCampaign, read_campaign
 from voting.campaign import Campaign
+from voting.hot_state import HotState
 from voting.proxies import TrustedProxies
 from voting.settings import Settings
 
@@ -78,7 +78,7 @@ class Console:
 
     settings: Settings
     pool: asyncpg.Pool
-    valkey: redis.Redis
+    hot: HotState
     seal: Seal
     proxies: TrustedProxies
     hashing: Hashing = field(default_factory=Hashing)

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-import redis.asyncio as redis
 import structlog
 
 from tally.delivery import outbox
@@ -28,6 +27,7 @@ from tally.delivery.outbox import Connect, Event
 from tally.parts import PartState, PartStatus, look_at_parts
 from tally.store import read_queries
 from voting.heartbeat import Part
+from voting.hot_state import HotState
 from voting.settings import Settings
 
 SQL = read_queries(Path(__file__).with_name("alerts.sql"))
@@ -134,16 +134,16 @@ def _iso(at: datetime | None) -> str | None:
 class Alerts:
     """Looks and tells. One per installation: the publisher's."""
 
-    def __init__(self, settings: Settings, connect: Connect, valkey: redis.Redis) -> None:
+    def __init__(self, settings: Settings, connect: Connect, hot: HotState) -> None:
         self._settings = settings
         self._connect = connect
-        self._valkey = valkey
+        self._hot = hot
         self._began = time.monotonic()
 
     async def look(self) -> int:
         """One look at everything; how many letters it wrote. Raises asyncpg's errors: what was
         written by then stays, and the rest is found at the next look."""
-        statuses = await look_at_parts(self._connect, self._valkey)
+        statuses = await look_at_parts(self._connect, self._hot)
         usage = shutil.disk_usage(_disk_of(self._settings.data_dir))
         limit = self._settings.alert_lag_seconds
         flush = [s.facts.get("lag_seconds") for s in statuses if s.name == Part.FLUSH]

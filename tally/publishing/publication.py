@@ -23,7 +23,7 @@ import enum
 import json
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,7 +31,6 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import asyncpg
-import redis.asyncio as redis
 
 from antifraud.heuristics import RULES_VERSION
 from tally import audit
@@ -66,8 +65,9 @@ from tally.publishing.publication_files import (
     write_files,
 )
 from tally.store import held_lock, read_queries
-from tally.tallies import SHARDS, TallyError
+from tally.tallies import TallyError
 from voting.ballot import Outcome
+from voting.hot_state import HotState
 from voting.journal import EntryId, journal_key, unwrap_entry
 from voting.log_reader import Log
 
@@ -608,12 +608,12 @@ async def _write_log(
 # What was acknowledged before.
 
 
-async def journal_ends(valkey: redis.Redis, shards: Iterable[int] = SHARDS) -> dict[int, EntryId]:
+async def journal_ends(hot: HotState) -> dict[int, EntryId]:
     """The last entry of each shard's journal: whatever was acknowledged until now is in it or
     before it. A shard whose journal is empty is not among them."""
     ends = {}
-    for shard in shards:
-        found = await valkey.xrevrange(journal_key(shard), count=1)
+    for shard in hot.shards:
+        found = await hot.of(shard).xrevrange(journal_key(shard), count=1)
         if found:
             ends[shard], _ = unwrap_entry(found[0])
     return ends

@@ -37,7 +37,7 @@ SELECT candidate, outcome, ballots FROM refusals WHERE campaign = $1 AND ballots
 
 -- name: read_as_of
 -- The moment up to which nothing is missing on any shard; null before the first flush.
-SELECT min(at) FROM watermarks;
+SELECT min(at) FROM watermarks HAVING count(*) >= (SELECT shards FROM catalog);
 
 -- name: list_decisions
 -- All decisions on a campaign's votes.

@@ -163,8 +163,9 @@ async def _publish(
     try:
         from tally.closing import flushed_closings, keep_closings
         from tally.log.integrator import load_or_make_keys
-        from tally.patience import connect_valkey
         from tally.tallies import read_campaign
+        from voting.hot_state import HotState
+        from voting.shards import check_shards
 
         keys = await load_or_make_keys(connection, settings)
         campaign = await read_campaign(connection, campaign_id)
@@ -173,10 +174,11 @@ async def _publish(
             if published is None:
                 raise PublicationError(f"campaign {campaign_id} has no publication {number}")
         else:
-            async with connect_valkey(valkey_url) as valkey:
+            await check_shards(connection, settings.shards)
+            async with HotState(valkey_url, settings.shards) as hot:
                 # Whoever closes a campaign first: the publisher may not run.
-                await keep_closings(connection, valkey)
-                ends = await journal_ends(valkey)
+                await keep_closings(connection, hot)
+                ends = await journal_ends(hot)
             await until_flushed(connection, ends)
             if with_log and await flushed_closings(connection, campaign.number) is None:
                 raise PublicationError(

@@ -51,7 +51,7 @@ from tally.lives import Life, OnePerInstallation
 from tally.log.integrator import integrate, sign_grown
 from tally.log.keys import LogKeys
 from tally.log.store import LogConflict
-from tally.patience import POSTGRES_AWAY, VALKEY_AWAY, connect_valkey, ended_in_time
+from tally.patience import POSTGRES_AWAY, VALKEY_AWAY, ended_in_time
 from tally.publishing.final_seal import AGREED, agreed_sums, asked_by
 from tally.publishing.publication import (
     PUBLISHER,
@@ -71,8 +71,10 @@ from tally.tallies import TallyError
 from voting.campaign import Campaign, Visibility
 from voting.catalog import load_campaigns, rules_from_json
 from voting.heartbeat import Facts, Heartbeat, Part, beating, instance_name
+from voting.hot_state import HotState
 from voting.journal import EntryId, JournalError
 from voting.settings import Settings
+from voting.shards import check_shards
 
 if TYPE_CHECKING:
     from tally.delivery.couriers import Couriers
@@ -231,13 +233,15 @@ class Publisher(OnePerInstallation):
             )
             # Cut off at the end: nobody waits for a server that may hang.
             opened.callback(self._pool.terminate)
-            self._valkey = connect_valkey(self._valkey_url)
-            opened.push_async_callback(self._valkey.aclose)
+            await check_shards(held, self._settings.shards)
+            self._hot = await opened.enter_async_context(
+                HotState(self._valkey_url, self._settings.shards)
+            )
             couriers = await opened.enter_async_context(_LateCouriers(self._settings))
             self._office = await opened.enter_async_context(
                 PostOffice(self._acquire, couriers.deliver)
             )
-            self._alerts = Alerts(self._settings, self._acquire, self._valkey)
+            self._alerts = Alerts(self._settings, self._acquire, self._hot)
             yield
 
     def _acquire(self) -> AbstractAsyncContextManager[asyncpg.Connection]:
@@ -271,7 +275,7 @@ class Publisher(OnePerInstallation):
     async def close(self) -> None:
         """What has closed gets its entries; once the flusher has passed them, it is sealed."""
         async with self._complaining("closings"), self._acquire() as connection:
-            kept = await keep_closings(connection, self._valkey, guard=self._complaining)
+            kept = await keep_closings(connection, self._hot, guard=self._complaining)
             for campaign, shard in kept.closed:
                 log.info("campaign-closed", campaign=campaign, shard=shard)
             for campaign, shard in kept.reopened:
@@ -405,10 +409,10 @@ class Publisher(OnePerInstallation):
 
     async def _count_off(self, connection: asyncpg.Connection, campaign: Campaign) -> int:
         """How many of a campaign's sums differ."""
-        found = await reconcile(connection, self._valkey, campaign)
+        found = await reconcile(connection, self._hot, campaign)
         if not found.holds:
             # Once more: only what is wrong twice is wrong.
-            found = await reconcile(connection, self._valkey, campaign)
+            found = await reconcile(connection, self._hot, campaign)
         if not found.holds:
             first = found.off[0]
             log.error(

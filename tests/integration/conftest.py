@@ -14,6 +14,7 @@ import pytest
 from tests.campaigns import add_campaign
 from tests.conftest import wait_until_async
 from tests.decided import Poll
+from tests.topologies import running_cluster, running_pair
 from voting.edge import app as edge_app
 from voting.keys import Keys
 from voting.process import Child
@@ -175,3 +176,17 @@ async def poll(postgres, valkey):
     """A campaign with four candidates, to be voted in."""
     await add_campaign(postgres, "spring", candidates=4)
     return Poll(postgres, valkey)
+
+
+@pytest.fixture
+async def cluster(tmp_path_factory):
+    """A primary with shard 0, another with shard 1, and a replica of the first."""
+    async with running_cluster(tmp_path_factory.mktemp("cluster")) as nodes:
+        yield nodes
+
+
+@pytest.fixture
+async def pair(tmp_path_factory):
+    """A primary and its replica."""
+    async with running_pair(tmp_path_factory.mktemp("pair")) as nodes:
+        yield nodes

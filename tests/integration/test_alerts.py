@@ -13,6 +13,7 @@ from tally.delivery.destinations import add_destination, check_destination, set_
 from tally.delivery.outbox import WANTED, Event
 from tally.parts import PartState, PartStatus
 from tests.campaigns import add_campaign
+from tests.conftest import OneShard
 from tests.decided import counted
 from voting.settings import load_settings
 
@@ -65,7 +66,7 @@ async def look(postgres_dsn, valkey, settings, monkeypatch):
     pool = asyncpg.create_pool(postgres_dsn, min_size=0, max_size=2)
 
     async def look():
-        return await Alerts(settings, pool.acquire, valkey).look()
+        return await Alerts(settings, pool.acquire, OneShard(valkey)).look()
 
     async with pool:
         yield look

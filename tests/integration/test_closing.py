@@ -20,6 +20,7 @@ from tally.closing import (
 from tally.rows import Batch
 from tally.store import JournalConflict, ShardStore
 from tests.campaigns import add_campaign
+from tests.conftest import OneShard
 from tests.integration.test_tallies import flush_all
 from tests.journal_builder import JournalBuilder, write
 from voting.journal import (
@@ -165,13 +166,13 @@ async def test_a_closing_that_the_database_passed_and_has_not_stops_the_flusher(
 
 
 async def test_what_closes_is_kept_as_postgres_says(edge, valkey, postgres):
-    assert await keep_closings(postgres, valkey) == ([], [])
+    assert await keep_closings(postgres, OneShard(valkey)) == ([], [])
     await set_closing_time(postgres, datetime.now(UTC) - timedelta(seconds=1))
-    assert await keep_closings(postgres, valkey) == ([(1, 0)], [])
-    assert await keep_closings(postgres, valkey) == ([], [])
+    assert await keep_closings(postgres, OneShard(valkey)) == ([(1, 0)], [])
+    assert await keep_closings(postgres, OneShard(valkey)) == ([], [])
     await set_closing_time(postgres, datetime.now(UTC) + timedelta(hours=1))
-    assert await keep_closings(postgres, valkey) == ([], [(1, 0)])
-    assert await keep_closings(postgres, valkey) == ([], [])
+    assert await keep_closings(postgres, OneShard(valkey)) == ([], [(1, 0)])
+    assert await keep_closings(postgres, OneShard(valkey)) == ([], [])
     assert (await edge.like(await edge.token()))[0] == 201
     assert [type(entry).__name__ for entry in await entries_of(valkey)] == [
         "Closing", "Closing", "Entry",
@@ -179,7 +180,7 @@ async def test_what_closes_is_kept_as_postgres_says(edge, valkey, postgres):
 
 
 async def test_without_a_campaign_there_is_nothing_to_close(valkey, postgres):
-    assert await keep_closings(postgres, valkey) == ([], [])
+    assert await keep_closings(postgres, OneShard(valkey)) == ([], [])
 
 
 async def test_a_campaign_that_cannot_be_closed_keeps_no_other_open(valkey, postgres, monkeypatch):
@@ -203,8 +204,8 @@ async def test_a_campaign_that_cannot_be_closed_keeps_no_other_open(valkey, post
 
     monkeypatch.setattr(closing, "close", close_all_but_spring)
     with pytest.raises(ClosingError):
-        await keep_closings(postgres, valkey)
-    assert await keep_closings(postgres, valkey, guard=guard) == ([(2, 0)], [])
+        await keep_closings(postgres, OneShard(valkey))
+    assert await keep_closings(postgres, OneShard(valkey), guard=guard) == ([(2, 0)], [])
     assert refused == ["spring cannot be closed"]
     assert guarded == ["end of campaign 1 on shard 0", "end of campaign 2 on shard 0"]
     assert await is_closed(valkey, 0, 2)
@@ -212,9 +213,9 @@ async def test_a_campaign_that_cannot_be_closed_keeps_no_other_open(valkey, post
 
 async def test_a_store_that_lost_everything_is_told_again(valkey, postgres):
     await add_campaign(postgres, closes_at=datetime.now(UTC) - timedelta(seconds=1))
-    await keep_closings(postgres, valkey)
+    await keep_closings(postgres, OneShard(valkey))
     await valkey.flushall()
-    assert await keep_closings(postgres, valkey) == ([(1, 0)], [])
+    assert await keep_closings(postgres, OneShard(valkey)) == ([(1, 0)], [])
 
 
 async def test_a_lost_answer_is_mended_by_asking_again(valkey, postgres, monkeypatch):
@@ -227,9 +228,9 @@ async def test_a_lost_answer_is_mended_by_asking_again(valkey, postgres, monkeyp
 
     monkeypatch.setattr(closing, "call_loaded", dying)
     with pytest.raises(StoreAway):
-        await keep_closings(postgres, valkey)
+        await keep_closings(postgres, OneShard(valkey))
     monkeypatch.undo()
-    assert await keep_closings(postgres, valkey) == ([], [])
+    assert await keep_closings(postgres, OneShard(valkey)) == ([], [])
     assert await is_closed(valkey, 0, 1)
     assert await valkey.xlen(journal_key(0)) == 1
 
@@ -242,7 +243,7 @@ async def test_a_window_that_is_being_extended_is_not_closed_meanwhile(
     try:
         async with other.transaction():
             await other.execute("SELECT FROM campaigns FOR UPDATE")
-            keeping = asyncio.create_task(keep_closings(postgres, valkey))
+            keeping = asyncio.create_task(keep_closings(postgres, OneShard(valkey)))
             waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
             while not await other.fetchval(waiting):
                 assert not keeping.done()
@@ -258,7 +259,9 @@ async def test_two_that_close_at_once_leave_one_entry(valkey, postgres, postgres
     await add_campaign(postgres, closes_at=datetime.now(UTC) - timedelta(seconds=1))
     connections = [await asyncpg.connect(postgres_dsn) for _ in range(4)]
     try:
-        await asyncio.gather(*(keep_closings(connection, valkey) for connection in connections))
+        await asyncio.gather(
+            *(keep_closings(connection, OneShard(valkey)) for connection in connections)
+        )
     finally:
         for connection in connections:
             await connection.close()
@@ -298,9 +301,9 @@ async def test_who_wants_to_know_hears_of_the_close_and_of_what_follows_once(val
     await add_campaign(postgres, "test", closes_at=datetime.now(UTC) - timedelta(seconds=1))
     await postgres.execute("UPDATE campaigns SET is_test = true WHERE id = 'test'")
     for _ in range(2):
-        await keep_closings(postgres, valkey)
+        await keep_closings(postgres, OneShard(valkey))
     await set_closing_time(postgres, datetime.now(UTC) + timedelta(hours=1))
     for _ in range(2):
-        await keep_closings(postgres, valkey)
+        await keep_closings(postgres, OneShard(valkey))
     rows = await postgres.fetch("SELECT event, subject FROM outbox ORDER BY event")
     assert [tuple(row) for row in rows] == [("closed", "spring/0"), ("reopened", "spring/0")]

@@ -25,6 +25,7 @@ from tally.holds import (
 from tally.rows import Batch
 from tally.store import ShardStore
 from tally.tallies import read_campaign, read_hot_tally, read_tally
+from tests.conftest import OneShard
 from tests.decided import Poll, counted, hot_sums, sums
 from tests.integration.test_tallies import flush_all
 from tests.journal_builder import JournalBuilder, make_vote, write
@@ -317,7 +318,10 @@ async def test_an_adjudication_is_an_entry_of_its_own_between_those_of_the_votes
     watermark = await postgres.fetchrow("SELECT epoch, entry, seq FROM watermarks")
     assert tuple(watermark) == (1, 4, 4)
     campaign = await read_campaign(postgres, "spring")
-    hot, cold = await read_hot_tally(valkey, campaign), await read_tally(postgres, "spring")
+    hot, cold = (
+        await read_hot_tally(OneShard(valkey), campaign),
+        await read_tally(postgres, "spring"),
+    )
     assert (hot.counted, hot.held) == (cold.counted, cold.held) == (2, 2)
 
 

@@ -7,6 +7,7 @@ from tally import fingerprints
 from tally.rows import Batch
 from tally.store import ShardStore
 from tests.campaigns import add_campaign
+from tests.conftest import OneShard
 from tests.journal_builder import JournalBuilder, make_vote
 from voting.journal import fingerprints_key
 
@@ -41,7 +42,7 @@ async def test_fingerprints_of_counted_votes_are_learned_and_put_where_edges_rea
     known = await fingerprints.learn(postgres)
     assert known == {40: [7, 9]}
     await valkey.hset(fingerprints_key(0), "99", b"of yesterday")
-    await fingerprints.publish(valkey, (0,), known)
+    await fingerprints.publish(OneShard(valkey), known)
     assert await valkey.hgetall(fingerprints_key(0)) == {b"40": bytes((0, 0, 0, 7, 0, 0, 0, 9))}
-    await fingerprints.publish(valkey, (0,), {})
+    await fingerprints.publish(OneShard(valkey), {})
     assert await valkey.hgetall(fingerprints_key(0)) == {}

@@ -23,7 +23,7 @@ from tally.parts import (
     store_status,
 )
 from tests.campaigns import add_campaign
-from tests.conftest import captured_logs, wait_until_async
+from tests.conftest import OneShard, captured_logs, wait_until_async
 from tests.integration.conftest import running_edge
 from voting import heartbeat
 from voting.heartbeat import Heartbeat, Part, beating
@@ -254,7 +254,7 @@ def test_lag_is_what_the_journal_has_and_the_database_lacks():
 
 async def test_every_part_is_looked_at_along_the_way_of_a_vote(edge, postgres, valkey):
     await said(postgres, "edge")
-    found = await look_at_parts(lambda: contextlib.nullcontext(postgres), valkey)
+    found = await look_at_parts(lambda: contextlib.nullcontext(postgres), OneShard(valkey))
     assert [status.name for status in found] == [
         "edge", "store", "flush", "postgres", "watch", "publish", "console",
     ]  # fmt: skip
@@ -274,7 +274,7 @@ async def test_servers_that_are_away_are_down_and_nothing_is_claimed_of_the_rest
     def no_postgres():
         raise OSError("no route")
 
-    found = await look_at_parts(no_postgres, away)
+    found = await look_at_parts(no_postgres, OneShard(away))
     assert [(s.name, s.state, s.facts["why"]) for s in found] == [
         ("store", PartState.DOWN, "away"),
         ("postgres", PartState.DOWN, "away"),

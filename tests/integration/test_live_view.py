@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 import asyncpg
 import pytest
+import redis.asyncio as redis
 
 from antifraud.networks import NetworkClass
 from antifraud.screen import Decision
@@ -33,7 +34,7 @@ from tally.live_view import (
 )
 from tally.tallies import UnknownCampaign, read_campaign
 from tests.campaigns import add_campaign
-from tests.conftest import wait_until_async
+from tests.conftest import OneShard, wait_until_async
 from tests.decided import counted
 from tests.journal_builder import make_vote
 from voting.ballot import Outcome
@@ -82,7 +83,7 @@ async def live(pool, store, monkeypatch):
     monkeypatch.setattr(live_view, "LINGER_SECONDS", 0.2)
     monkeypatch.setattr(live_view, "_TOO_SOON_US", 0)
     stopping = asyncio.Event()
-    live = Live(pool.acquire, store, stopping)
+    live = Live(pool.acquire, OneShard(store), stopping)
     yield live
     stopping.set()
     await wait_until_async(lambda: _none(live), what="the end of polling")
@@ -132,7 +133,7 @@ def poll_of(*candidates, opens_at=None, zone=SHANGHAI):
 async def test_hot_numbers_are_those_of_the_tally(valkey, campaign):
     fields = {"1": 10, "2": 5, "h1": 2, "s2": 1, "r1:6": 3, "r2:7": 4, "r2:6": 1}
     await valkey.hset(KEY, mapping=fields)
-    numbers = await read_hot_numbers(valkey, "spring")
+    numbers = await read_hot_numbers(OneShard(valkey), "spring")
     assert numbers.by_candidate == {1: Sums(10, 2, 0, 3), 2: Sums(5, 0, 1, 5)}
     assert numbers.in_all == Sums(15, 2, 1, 8)
     assert numbers.in_all.received == 26
@@ -143,14 +144,14 @@ async def test_hot_numbers_are_those_of_the_tally(valkey, campaign):
 async def test_stored_numbers_are_the_same_when_all_is_flushed(poll, postgres, valkey, campaign):
     random = Random(4)
     await poll.add([*counted(5), make_vote(random, 2, Decision.HOLD)])
-    hot = await read_hot_numbers(valkey, "spring")
+    hot = await read_hot_numbers(OneShard(valkey), "spring")
     stored = await read_stored_numbers(postgres, campaign)
     assert stored.by_candidate == hot.by_candidate
     assert stored.in_all == Sums(5, 1, 0, 0)
 
 
 async def test_nothing_received_is_nothing(valkey, postgres, campaign):
-    numbers = await read_hot_numbers(valkey, "spring")
+    numbers = await read_hot_numbers(OneShard(valkey), "spring")
     assert numbers.in_all == Sums()
     assert await read_stored_numbers(postgres, campaign) is None
 
@@ -356,8 +357,8 @@ async def test_without_the_store_the_stored_votes_are_shown_and_said_to_be(
 ):
     poll.builder.at_us = microseconds(datetime.now(UTC))
     await poll.add(counted(5))
-    away = live_view.redis.Redis.from_url("redis://127.0.0.1:1")
-    live = Live(pool.acquire, away)
+    away = redis.Redis.from_url("redis://127.0.0.1:1")
+    live = Live(pool.acquire, OneShard(away))
     try:
         snapshot = await (await live.look("spring")).now()
         assert snapshot.source is Source.POSTGRES

@@ -36,7 +36,7 @@ from tally.publishing.publication_files import FolderInUse, new_folder
 from tally.tallies import TallyError
 from tally.verify import verify
 from tests.campaigns import add_campaign
-from tests.conftest import wait_until_async
+from tests.conftest import OneShard, wait_until_async
 from tests.decided import counted, sums
 from tests.journal_builder import JournalBuilder, make_vote, write
 from tests.logged import KEYS
@@ -549,7 +549,7 @@ def test_whoever_fills_the_name_meanwhile_keeps_it(tmp_path):
 async def test_it_waits_until_postgres_has_what_was_acknowledged(postgres, valkey):
     builder = JournalBuilder()
     await write(valkey, [builder.entry(3), builder.entry(2)])
-    ends = await publication.journal_ends(valkey)
+    ends = await publication.journal_ends(OneShard(valkey))
     assert ends == {0: EntryId(1, 1)}
     with pytest.raises(PublicationError, match="does `dianzan flush` run"):
         await until_flushed(postgres, ends, within_seconds=0.1)

@@ -13,6 +13,7 @@ from tally.reconcile import NotComparable, Off, reconcile
 from tally.rows import Batch
 from tally.store import ShardStore
 from tally.tallies import read_campaign
+from tests.conftest import OneShard
 from tests.decided import counted
 from tests.journal_builder import make_vote, write
 from voting.ballot import Outcome
@@ -58,7 +59,7 @@ def journal(poll):
 
 
 async def test_an_empty_campaign_holds(postgres, valkey, campaign):
-    found = await reconcile(postgres, valkey, campaign)
+    found = await reconcile(postgres, OneShard(valkey), campaign)
     assert found.holds
     assert (found.votes, found.in_journal) == (0, 0)
 
@@ -71,7 +72,7 @@ async def test_what_is_stored_and_what_waits_in_the_journal_make_the_hot_sums(
     throttled = Refusal(3, Outcome.THROTTLED, 7)
     await journal.add([make_vote(random, 2, Decision.HOLD), *counted(2, 3)], [throttled])
     await journal.add(counted(1, 4), campaign=2)
-    found = await reconcile(postgres, valkey, campaign)
+    found = await reconcile(postgres, OneShard(valkey), campaign)
     assert found.off == ()
     assert (found.votes, found.in_journal) == (9, 3)
 
@@ -92,7 +93,7 @@ async def test_a_damaged_sum_is_found_and_named(
     await poll.add(counted(5))
     await journal.add(counted(2, 3), [Refusal(3, Outcome.THROTTLED, 7)])
     await valkey.hincrby(KEY, field, by)
-    found = await reconcile(postgres, valkey, campaign)
+    found = await reconcile(postgres, OneShard(valkey), campaign)
     assert not found.holds
     assert found.off == (off,)
 
@@ -100,13 +101,15 @@ async def test_a_damaged_sum_is_found_and_named(
 async def test_a_sum_that_somebody_edited_in_postgres_is_found(poll, postgres, valkey, campaign):
     await poll.add(counted(5))
     await postgres.execute("UPDATE tallies SET counted = 50 WHERE candidate = 1")
-    assert (await reconcile(postgres, valkey, campaign)).off == (Off(1, "counted", 5, 50),)
+    assert (await reconcile(postgres, OneShard(valkey), campaign)).off == (
+        Off(1, "counted", 5, 50),
+    )
 
 
 async def test_a_vote_that_the_hot_state_lost_is_found(poll, postgres, valkey, campaign, journal):
     await poll.add(counted(2))
     await journal.add(counted(3), hot=False)
-    assert (await reconcile(postgres, valkey, campaign)).off == (Off(1, "counted", 2, 5),)
+    assert (await reconcile(postgres, OneShard(valkey), campaign)).off == (Off(1, "counted", 2, 5),)
 
 
 async def test_a_decision_holds_before_and_after_the_hot_state_has_heard_of_it(
@@ -116,9 +119,9 @@ async def test_a_decision_holds_before_and_after_the_hot_state_has_heard_of_it(
     await poll.add(counted(2, 2))
     for action in (Action.HOLD, Action.STRIKE, Action.RELEASE):
         await decide(postgres, Case(flag), action, by="王老师", reason="一个脚本")
-        assert (await reconcile(postgres, valkey, campaign)).off == (), f"before {action}"
+        assert (await reconcile(postgres, OneShard(valkey), campaign)).off == (), f"before {action}"
         await replay(postgres, HotTallies(valkey, 0), 0)
-        assert (await reconcile(postgres, valkey, campaign)).off == (), f"after {action}"
+        assert (await reconcile(postgres, OneShard(valkey), campaign)).off == (), f"after {action}"
 
 
 async def test_a_decision_on_another_campaign_explains_nothing_here(
@@ -128,7 +131,7 @@ async def test_a_decision_on_another_campaign_explains_nothing_here(
     await decide(postgres, Case(flag), Action.STRIKE, by="王老师", reason="一个脚本")
     await postgres.execute("ALTER TABLE decisions DISABLE TRIGGER USER")
     await postgres.execute("UPDATE decisions SET campaign = 2")
-    found = await reconcile(postgres, valkey, campaign)
+    found = await reconcile(postgres, OneShard(valkey), campaign)
     assert found.off == (Off(1, "counted", 5, 0), Off(1, "struck", 0, 5))
 
 
@@ -139,7 +142,7 @@ async def test_a_journal_that_goes_on_in_a_new_epoch_is_followed(
     await journal.add(counted(1))
     poll.builder.new_epoch()
     await journal.add(counted(4, 2))
-    found = await reconcile(postgres, valkey, campaign)
+    found = await reconcile(postgres, OneShard(valkey), campaign)
     assert (found.off, found.in_journal) == ((), 5)
 
 
@@ -149,7 +152,7 @@ async def test_a_hole_in_the_journal_is_not_summed_over(poll, postgres, valkey, 
     await journal.add(counted(1))
     await valkey.xdel(journal_key(0), str(missing.id))
     with pytest.raises(NotComparable, match="not followed"):
-        await reconcile(postgres, valkey, campaign)
+        await reconcile(postgres, OneShard(valkey), campaign)
 
 
 async def test_a_flusher_that_is_far_behind_is_said_instead_of_read_after(
@@ -159,13 +162,13 @@ async def test_a_flusher_that_is_far_behind_is_said_instead_of_read_after(
     for _ in range(4):
         await journal.add(counted(1))
     with pytest.raises(NotComparable, match="3 entries"):
-        await reconcile(postgres, valkey, campaign)
+        await reconcile(postgres, OneShard(valkey), campaign)
 
 
 async def test_an_entry_that_nobody_can_read_is_said(poll, postgres, valkey, campaign):
     await valkey.xadd(journal_key(0), {ENTRY_FIELD: b"\xff" * 40}, id="1-0")
     with pytest.raises(JournalError, match="entry 1-0"):
-        await reconcile(postgres, valkey, campaign)
+        await reconcile(postgres, OneShard(valkey), campaign)
 
 
 async def test_it_holds_whatever_is_flushed_decided_and_liked_between_its_steps(
@@ -203,7 +206,7 @@ async def test_it_holds_whatever_is_flushed_decided_and_liked_between_its_steps(
     try:
         for _ in range(12):
             valkey.pipeline = pipeline
-            assert (await reconcile(postgres, valkey, campaign)).off == ()
+            assert (await reconcile(postgres, OneShard(valkey), campaign)).off == ()
     finally:
         valkey.pipeline = whole
         await other.close()

@@ -15,7 +15,7 @@ from antifraud.screen import Decision
 from tally.flusher import Flusher, FlusherMetrics
 from tally.tallies import TallyError, UnknownCampaign, read_campaign, read_hot_tally, read_tally
 from tests.campaigns import add_campaign
-from tests.conftest import wait_until_async
+from tests.conftest import OneShard, wait_until_async
 from tests.journal_builder import JournalBuilder, make_vote, write
 from voting.ballot import Outcome
 from voting.journal import Refusal, tally_key
@@ -95,7 +95,7 @@ async def test_the_hot_tally_reads_every_kind_of_field(valkey, postgres):
         tally_key(0, "spring"),
         mapping={"1": 5, "3": 2, "h1": 3, "h2": 1, "s2": 6, "r1:6": 7, "r2:4": 1},
     )
-    tally = await read_hot_tally(valkey, campaign)
+    tally = await read_hot_tally(OneShard(valkey), campaign)
     assert (tally.counted, tally.held, tally.struck, tally.refused) == (7, 4, 6, 8)
     assert tally.counts == {"c001": 5, "c002": 0, "c003": 2}
     seconds, _ = await valkey.time()
@@ -104,7 +104,7 @@ async def test_the_hot_tally_reads_every_kind_of_field(valkey, postgres):
 
     await valkey.hset(tally_key(0, "spring"), "x1", 1)
     with pytest.raises(TallyError, match="x1"):
-        await read_hot_tally(valkey, campaign)
+        await read_hot_tally(OneShard(valkey), campaign)
 
 
 async def test_likes_given_at_the_edge_are_the_same_hot_and_in_postgres(
@@ -115,7 +115,7 @@ async def test_likes_given_at_the_edge_are_the_same_hot_and_in_postgres(
         for candidate in range(device):  # three a day: the fourth is refused
             await edge.like(token, f"c{candidate + 1:03}")
     campaign = await read_campaign(postgres, "spring")
-    hot = await read_hot_tally(valkey, campaign)
+    hot = await read_hot_tally(OneShard(valkey), campaign)
     await flush_all(valkey_url, postgres_dsn)
     cold = await read_tally(postgres, "spring")
     assert hot.counted == 12

@@ -25,7 +25,7 @@ from tally.holds import WATCH, Action, Case, State, decide
 from tally.tail import KnownCampaign, Tail
 from tally.tallies import read_campaign, read_tally
 from tests.campaigns import add_campaign
-from tests.conftest import captured_logs, running, wait_until_async
+from tests.conftest import OneShard, captured_logs, running, wait_until_async
 from tests.decided import Poll, hot_sums, sums
 from tests.detector_crowds import START_US, Crowd
 from tests.journal_builder import JournalBuilder, make_vote, write
@@ -619,7 +619,7 @@ async def test_real_statistics_mark_a_burst_of_one_network_within_a_minute_of_it
         async def time(self):
             return divmod(now_us, 1_000_000)
 
-    tail = Tail(Clock(), Known(), make_cells, in_thread, (0,))
+    tail = Tail(OneShard(Clock()), Known(), make_cells, in_thread)
 
     def honest():
         return make_vote(random, random.randint(1, 4), Decision.COUNT)._replace(

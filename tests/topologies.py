@@ -1,0 +1,152 @@
+"""Stores of several servers, out of the embedded binary: a Cluster, a pair, Sentinels."""
+
+import contextlib
+import ipaddress
+import os
+import signal
+import socket
+import subprocess
+
+import redis.asyncio as redis
+
+from deploy.local.servers import EmbeddedValkey
+from tests.conftest import wait_until_async
+
+# An address of this process's own: ports that are free here are nobody else's in a moment.
+HOST = str(ipaddress.IPv4Address("127.64.0.0") + os.getpid())
+# A Sentinel that was not scheduled for two seconds does nothing for the next thirty.
+PATIENCE_SECONDS = 60
+
+
+def free_ports(count):
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind((HOST, 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+class Node:
+    """One server of a few, on TCP; what it writes is on its disk before it is answered."""
+
+    def __init__(self, folder, port, *more, sentinel_of=None):
+        folder.mkdir()
+        self.folder, self.port = folder, port
+        if sentinel_of is None:
+            config = [
+                "appendonly yes",
+                "appendfsync always",
+                'save ""',
+                "repl-diskless-sync-delay 0",
+                f"replica-announce-ip {HOST}",
+            ]
+        else:
+            config = [f"sentinel monitor likes {HOST} {sentinel_of} 1"]
+        config += [f"port {port}", f"bind {HOST}", f"dir {folder}", *more]
+        self._config = folder / "node.conf"
+        self._config.write_text("\n".join(config))
+        self._words = ["--sentinel"] if sentinel_of else []
+        self.client = redis.Redis(host=HOST, port=port, decode_responses=True)
+
+    def spawn(self):
+        binary = EmbeddedValkey(self.folder, memory_mb=64).command()[0]
+        with (self.folder / "log").open("w") as log:
+            self.process = subprocess.Popen(
+                [binary, str(self._config), *self._words],
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    async def ready(self):
+        await wait_until_async(self._answers, what="a server")
+
+    async def _answers(self):
+        with contextlib.suppress(redis.RedisError, OSError):
+            return await self.client.ping()
+
+    async def stop(self):
+        await self.client.aclose()
+        self.process.send_signal(signal.SIGCONT)
+        self.process.kill()
+        self.process.wait(20)
+
+    async def tell(self, *words):
+        return await self.client.execute_command(*words)
+
+    async def replication(self, field):
+        return (await self.client.info("replication"))[field]
+
+
+@contextlib.asynccontextmanager
+async def started(*nodes):
+    async with contextlib.AsyncExitStack() as stack:
+        for node in nodes:
+            node.spawn()
+            stack.push_async_callback(node.stop)
+        for node in nodes:
+            await node.ready()
+        yield nodes
+
+
+async def in_sync(replica):
+    async def synced():
+        return await replica.replication("master_link_status") == "up"
+
+    await wait_until_async(synced, what="a replica in sync")
+
+
+@contextlib.asynccontextmanager
+async def running_cluster(folder):
+    """A primary with shard 0, another with shard 1, and a replica of the first."""
+    ports = free_ports(6)
+    nodes = [
+        Node(
+            folder / f"{n}",
+            ports[n],
+            "cluster-enabled yes",
+            f"cluster-announce-ip {HOST}",
+            f"cluster-port {ports[3 + n]}",
+        )
+        for n in range(3)
+    ]
+    async with started(*nodes) as (one, two, replica):
+        await one.tell("CLUSTER ADDSLOTSRANGE", 0, 11999)
+        await two.tell("CLUSTER ADDSLOTSRANGE", 12000, 16383)
+        for other in (1, 2):
+            await one.tell("CLUSTER MEET", HOST, ports[other], ports[3 + other])
+        names = [await node.tell("CLUSTER MYID") for node in nodes]
+
+        async def met():
+            infos = [await node.tell("CLUSTER INFO") for node in nodes]
+            return all(
+                info["cluster_state"] == "ok" and info["cluster_known_nodes"] == "3"
+                for info in infos
+            )
+
+        await wait_until_async(met, PATIENCE_SECONDS, what="a cluster")
+        await replica.tell("CLUSTER REPLICATE", names[0])
+        await in_sync(replica)
+        yield nodes
+
+
+@contextlib.asynccontextmanager
+async def running_pair(folder):
+    """A primary and its replica."""
+    ports = free_ports(2)
+    first = Node(folder / "first", ports[0])
+    second = Node(folder / "second", ports[1], f"replicaof {HOST} {ports[0]}")
+    async with started(first, second):
+        await in_sync(second)
+        # Only when its first file is whole has a replica anything on its disk.
+        await first.tell("SET", "first", 1)
+        await first.tell("WAITAOF", 1, 1, 0)
+        yield first, second
+
+
+async def fail_over(sentinel):
+    async def begun():
+        with contextlib.suppress(redis.ResponseError):
+            return await sentinel.tell("SENTINEL FAILOVER", "likes")
+
+    await wait_until_async(begun, PATIENCE_SECONDS, what="a failover")
