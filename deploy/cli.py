@@ -27,6 +27,7 @@ COMMANDS = {
         "Run the console: pages for staff, and the office's API.",
     ),
     "migrate": ("tally.commands", "Bring the database's schema up to date."),
+    "rebuild-hot": ("tally.commands", "Give the hot state back what Postgres has."),
     "tally": ("tally.commands", "Show a campaign's tally."),
     "verify": ("tally.publishing.publish_commands", "Check a published folder."),
     "flags": ("tally.watch_commands", "Show what was flagged."),

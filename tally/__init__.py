@@ -5,6 +5,7 @@ Counting
     store.py         one shard's side of Postgres; queries.sql
     tallies.py       Tally: received = counted + held + struck + refused
     closing.py       the end of a campaign, as each shard's journal holds it
+    give_back.py     what Postgres has and the hot state lost comes back
     reconcile.py     hot sums = stored sums + what the journal holds after them
     housekeeping.py  days that the hot state need not keep
     migrate.py       numbered SQL files -> the database's schema

@@ -1,4 +1,4 @@
-"""This package's commands, for `dianzan` to mount: flush, migrate, tally.
+"""This package's commands, for `dianzan` to mount: flush, migrate, rebuild-hot, tally.
 
 Exit codes: 0 done; 1 the journal, or what was made of it, is not what it should be; 2 cannot run.
 What any command may meet (a server away, a setting that is wrong) is left to `dianzan` to say.
@@ -84,6 +84,43 @@ def migrate() -> None:
     dsn = address_of(settings, settings.postgres_dsn, "DIANZAN_POSTGRES_DSN")
     for name in asyncio.run(migrate_database(dsn, shards=settings.shards)):
         typer.echo(name)
+
+
+@app.command("rebuild-hot")
+def rebuild_hot() -> None:
+    """Give the hot state back what Postgres has: for a store that is empty, or that lost something.
+
+    Today's likes come back, so that who liked has liked, and the sums are raised to what Postgres
+    and the journal say; limits begin unused. Pause the campaigns that are open meanwhile, or who
+    liked may like again before it is known. Waits for what the flusher has to bring into Postgres
+    first, so it must run. May be run again, and again at any time: nothing is given twice. Needs
+    DIANZAN_POSTGRES_DSN and DIANZAN_VALKEY_URL, or a running `dianzan up` on the same data folder.
+    """
+    from tally.give_back import mend_sums, rebuild
+    from tally.publishing.publication import PublicationError, journal_ends, until_flushed
+    from tally.reconcile import NotComparable
+
+    settings = load_settings()
+    dsn = address_of(settings, settings.postgres_dsn, "DIANZAN_POSTGRES_DSN")
+    valkey_url = address_of(settings, settings.valkey_url, "DIANZAN_VALKEY_URL")
+
+    async def run() -> None:
+        connection = await asyncpg.connect(dsn)
+        try:
+            await check_shards(connection, settings.shards)
+            async with HotState(valkey_url, settings.shards) as hot:
+                await until_flushed(connection, await journal_ends(hot))
+                for shard, done in (await rebuild(connection, hot)).items():
+                    typer.echo(f"shard {shard}: {done.given} of today's likes given back")
+                mended = await mend_sums(connection, hot, 0)
+                typer.echo(f"sums: raised by {mended} ballots")
+        finally:
+            await connection.close()
+
+    try:
+        answer_to(run())
+    except (PublicationError, NotComparable) as why:
+        fail(str(why))
 
 
 @app.command()

@@ -29,6 +29,7 @@ import redis.asyncio as redis
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from tally.give_back import Reached, give_back, mend_sums, reached
 from tally.housekeeping import rewrite_long_file, unlink_past_days
 from tally.patience import (
     POSTGRES_AWAY,
@@ -38,8 +39,9 @@ from tally.patience import (
     ended_in_time,
     set_within,
 )
+from tally.reconcile import NotComparable
 from tally.rows import Batch, Placed
-from tally.store import ShardStore, Watermark
+from tally.store import Gap, ShardStore, Watermark
 from voting.heartbeat import Facts, Heartbeat, Part, beating, instance_name
 from voting.hot_state import HotState
 from voting.journal import (
@@ -91,8 +93,13 @@ class FlusherMetrics:
         )
         self.gaps = Counter(
             "dianzan_flush_gaps",
-            "New epochs whose first seq did not follow the last one: the store lost votes or "
+            "Times that the store came back with other votes than Postgres has: it lost some, or "
             "forgot some that Postgres has.",
+            registry=registry,
+        )
+        self.given_back = Counter(
+            "dianzan_flush_given_back",
+            "Likes that the hot state had lost and Postgres had, given back to it.",
             registry=registry,
         )
         self.lag_entries: dict[int, int] = {}
@@ -151,7 +158,7 @@ class Journal:
 
     def __init__(self, valkey: redis.Redis, shard: int, *, on_replicas: bool = False) -> None:
         """`on_replicas`: give nothing that is not on a replica's disk."""
-        self._valkey = valkey
+        self.valkey = valkey
         self._shard = shard
         self._on_replicas = on_replicas
         self._key = journal_key(shard)
@@ -161,7 +168,7 @@ class Journal:
         replica has them on its disk in time."""
         # XRANGE with an open start reads what XREAD would, and is the same command as the walk's.
         start = f"({after}" if after.number >= 0 else "-"
-        async with self._valkey.pipeline(transaction=False) as pipeline:
+        async with self.valkey.pipeline(transaction=False) as pipeline:
             pipeline.time()
             pipeline.xrange(self._key, min=start, count=count)
             pipeline.xlen(self._key)
@@ -171,7 +178,7 @@ class Journal:
         return Read(seconds * 1_000_000 + microseconds, list(map(unwrap_entry, found)), length)
 
     async def _until_on_replica(self, after: EntryId) -> None:
-        async with self._valkey.pipeline(transaction=False) as pipeline:
+        async with self.valkey.pipeline(transaction=False) as pipeline:
             # Both wait for what this very connection wrote last, and are content at once where it
             # wrote nothing: so it writes, behind what was read.
             pipeline.set(flushed_key(self._shard), str(after))
@@ -184,13 +191,13 @@ class Journal:
             )
 
     async def last(self) -> tuple[EntryId, bytes] | None:
-        found = await self._valkey.xrevrange(self._key, count=1)
+        found = await self.valkey.xrevrange(self._key, count=1)
         return unwrap_entry(found[0]) if found else None
 
     async def walk(self, until: EntryId, window: "RetainedWindow") -> None:
         """Measure all entries up to and with this one."""
         start = "-"
-        while found := await self._valkey.xrange(self._key, min=start, max=str(until), count=512):
+        while found := await self.valkey.xrange(self._key, min=start, max=str(until), count=512):
             for id_, packed in map(unwrap_entry, found):
                 window.add(id_, len(packed))
                 start = f"({id_}"
@@ -198,14 +205,14 @@ class Journal:
     async def tidy(self, rewrite_bytes: int) -> None:
         """Let days go that nobody needs any more, and keep the append-only file short enough to
         be loaded in time after a crash."""
-        gone = await unlink_past_days(self._valkey, self._shard)
+        gone = await unlink_past_days(self.valkey, self._shard)
         if gone:
             log.info("past-days-unlinked", shard=self._shard, keys=gone)
-        if await rewrite_long_file(self._valkey, rewrite_bytes):
+        if await rewrite_long_file(self.valkey, rewrite_bytes):
             log.info("store-rewrite-asked", shard=self._shard)
 
     async def trim_before(self, first_kept: EntryId) -> None:
-        await self._valkey.xtrim(self._key, minid=str(first_kept), approximate=False)
+        await self.valkey.xtrim(self._key, minid=str(first_kept), approximate=False)
 
 
 class _Look(NamedTuple):
@@ -302,10 +309,15 @@ class Flusher:
         self._postgres = Reach("postgres")
         self._valkey = Reach("valkey")
         self._entries_wanted = 64
+        self._gaps: list[Gap] = []
+        """Of what the hot state is still to be given back."""
+        self._sums_low = False
+        """Something was given back, and the hot sums may lack it still."""
 
     async def run(self) -> None:
         # Of its own: a shard's server that hangs costs the others nothing.
         async with HotState(self._valkey_url, self._shards) as hot:
+            self._hot = hot
             journal = Journal(hot.of(self._shard), self._shard, on_replicas=self._on_replicas)
             while True:
                 try:
@@ -360,6 +372,12 @@ class Flusher:
         """Flush until a stop, then until the journal is empty."""
         watermark = await store.open()
         self._metrics.complete_until(self._shard, watermark.at_us)
+        newest = await journal.last()
+        if watermark.entry >= 0 and (newest is None or newest[0] < watermark.id):
+            # A replica that was promoted, or a file without its end: before anybody casts.
+            self._metrics.gaps.inc()
+            after = await reached(journal.valkey, self._shard)
+            await self._give_back(store, journal, after, watermark)
         window = RetainedWindow(self._retain_bytes)
         if watermark.entry >= 0:
             await journal.walk(watermark.id, window)
@@ -382,6 +400,7 @@ class Flusher:
                 # Only after commit. From here on a crash costs nothing: what is not trimmed now is
                 # trimmed by the next one, who measures the window anew.
                 compared = last
+                await self._give_back_gaps(store, journal)
                 for id_, size_bytes in look.sizes:
                     window.add(id_, size_bytes)
                 first_kept = window.cut()
@@ -400,6 +419,8 @@ class Flusher:
                 if time.monotonic() - tidied_at >= _TIDY_SECONDS:
                     await journal.tidy(self._rewrite_bytes)
                     tidied_at = time.monotonic()
+                if self._sums_low:
+                    await self._mend_sums(store)
                 await set_within(self._stop, self._flush_every_seconds)
 
     async def _look(self, journal: Journal, after: EntryId) -> "_Look":
@@ -443,7 +464,42 @@ class Flusher:
                 votes=abs(gap.votes),
                 between=f"{gap.before} and {gap.after}",
             )
+        self._gaps += [gap for gap in added.gaps if gap.votes < 0]
         return added.watermark
+
+    async def _give_back_gaps(self, store: ShardStore, journal: Journal) -> None:
+        """An epoch began behind what Postgres has: the hot state lost what lies between. Should we
+        die before, the sums stay too low for the publisher to complain of, and `rebuild-hot` mends
+        them."""
+        while self._gaps:
+            gap = self._gaps[0]
+            after = Reached(gap.before.epoch, gap.seq + gap.votes)
+            await self._give_back(store, journal, after, Watermark(*gap.before, gap.seq, 0))
+            self._gaps.pop(0)
+
+    async def _give_back(
+        self, store: ShardStore, journal: Journal, after: Reached, until: Watermark
+    ) -> None:
+        done = await give_back(store.connection, journal.valkey, self._shard, after, until)
+        self._sums_low = True
+        self._metrics.given_back.inc(done.given)
+        log.error(
+            "hot-state-went-back",
+            shard=self._shard,
+            behind=done.behind,
+            given_back=done.given,
+            counted_again=done.again,
+        )
+
+    async def _mend_sums(self, store: ShardStore) -> None:
+        try:
+            ballots = await mend_sums(store.connection, self._hot, self._shard)
+        except (NotComparable, *VALKEY_AWAY) as why:
+            # Another shard may be away, which holds up nothing else.
+            log.debug("sums-not-mended-yet", shard=self._shard, why=str(why))
+        else:
+            self._sums_low = False
+            log.info("hot-sums-mended", shard=self._shard, ballots=ballots)
 
     async def _compare_last(
         self,

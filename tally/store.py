@@ -75,6 +75,8 @@ class Gap(NamedTuple):
     before: EntryId
     after: EntryId
     votes: int
+    seq: int
+    """Of the last vote before."""
 
 
 class Added(NamedTuple):
@@ -93,24 +95,24 @@ class ShardStore:
     """
 
     def __init__(self, connection: asyncpg.Connection, shard: int) -> None:
-        self._connection = connection
+        self.connection = connection
         self._shard = shard
         self._days: set[date] = set()
         """Campaign days known to have their partition."""
 
     async def try_lock(self) -> bool:
         """Become the one that flushes this shard; False where another is."""
-        locked: bool = await self._connection.fetchval(SQL["lock_shard"], self._shard)
+        locked: bool = await self.connection.fetchval(SQL["lock_shard"], self._shard)
         return locked
 
     async def unlock(self) -> None:
-        await self._connection.execute(SQL["unlock_shard"], self._shard)
+        await self.connection.execute(SQL["unlock_shard"], self._shard)
 
     async def open(self) -> Watermark:
         """Where this shard is; its row is made where it was never flushed."""
-        await self._connection.execute(SQL["make_commits_durable"])
-        await self._connection.execute(SQL["make_watermark"], self._shard)
-        return _watermark(await self._connection.fetchrow(SQL["read_watermark"], self._shard))
+        await self.connection.execute(SQL["make_commits_durable"])
+        await self.connection.execute(SQL["make_watermark"], self._shard)
+        return _watermark(await self.connection.fetchrow(SQL["read_watermark"], self._shard))
 
     async def add_entries(self, batch: Batch) -> Added:
         """Bring whole entries, in the journal's order, into the database exactly once.
@@ -123,8 +125,8 @@ class ShardStore:
         await self._make_partitions(batch.days)
         gaps: list[Gap] = []
         try:
-            async with self._connection.transaction():
-                row = await self._connection.fetchrow(SQL["lock_watermark"], self._shard)
+            async with self.connection.transaction():
+                row = await self.connection.fetchrow(SQL["lock_watermark"], self._shard)
                 watermark = _watermark(row)
                 flushed = watermark.id
                 replayed = 0
@@ -151,7 +153,7 @@ class ShardStore:
 
     async def advance_time(self, at_us: int) -> None:
         """Say that nothing older than this is missing. Going back is ignored."""
-        await self._connection.execute(SQL["advance_watermark_time"], self._shard, moment_at(at_us))
+        await self.connection.execute(SQL["advance_watermark_time"], self._shard, moment_at(at_us))
 
     def _check_place(self, placed: Placed) -> None:
         if placed.entry.shard != self._shard or placed.entry.epoch != placed.id.epoch:
@@ -163,7 +165,7 @@ class ShardStore:
     async def _compare(self, placed: Placed) -> None:
         entry = placed.entry
         if isinstance(entry, Closing):
-            if await self._connection.fetchval(SQL["has_closing"], *_closing_row(placed, entry)):
+            if await self.connection.fetchval(SQL["has_closing"], *_closing_row(placed, entry)):
                 return
             raise JournalConflict(
                 f"entry {placed.id}: this closing of campaign {entry.campaign} is not in the "
@@ -172,7 +174,7 @@ class ShardStore:
         if not isinstance(entry, Entry) or not entry.vote_count:
             return
         stored = _Collected()
-        await self._connection.copy_from_query(
+        await self.connection.copy_from_query(
             SQL["read_votes"].format(columns=", ".join(COLUMNS)),
             entry.day,
             entry.shard,
@@ -194,18 +196,18 @@ class ShardStore:
 
     async def _insert(self, batch: Batch) -> None:
         if batch.votes:
-            await self._connection.copy_to_table(
+            await self.connection.copy_to_table(
                 "votes", source=batch.rows, columns=list(COLUMNS), format="binary"
             )
-            await self._connection.execute(SQL["add_minutes"], *batch.minutes)
+            await self.connection.execute(SQL["add_minutes"], *batch.minutes)
         if batch.refusals:
-            await self._connection.execute(SQL["add_refusals"], *batch.refusals)
+            await self.connection.execute(SQL["add_refusals"], *batch.refusals)
         for placed in batch.closings:
             assert isinstance(placed.entry, Closing)
-            await self._connection.execute(SQL["add_closing"], *_closing_row(placed, placed.entry))
+            await self.connection.execute(SQL["add_closing"], *_closing_row(placed, placed.entry))
 
     async def _move(self, watermark: Watermark) -> None:
-        await self._connection.execute(
+        await self.connection.execute(
             SQL["move_watermark"],
             self._shard,
             watermark.epoch,
@@ -219,13 +221,13 @@ class ShardStore:
         if days <= self._days:
             return
         wanted = days | {day + timedelta(days=1) for day in days}
-        async with self._connection.transaction():
-            await self._connection.execute(SQL["lock_partitions"])
-            present = {row["name"] for row in await self._connection.fetch(SQL["list_partitions"])}
+        async with self.connection.transaction():
+            await self.connection.execute(SQL["lock_partitions"])
+            present = {row["name"] for row in await self.connection.fetch(SQL["list_partitions"])}
             for day in sorted(wanted):
                 name = f"votes_{day:%Y%m%d}"
                 if name not in present:
-                    await self._connection.execute(
+                    await self.connection.execute(
                         SQL["make_partition"].format(
                             name=name, day=day, next_day=day + timedelta(days=1)
                         )
@@ -265,7 +267,7 @@ def follow(watermark: Watermark, placed: Placed) -> tuple[Watermark, Gap | None]
         if id_.number != 0:
             raise JournalError(f"entry {id_.epoch}-0 is missing: {id_} comes after {watermark.id}")
         if entry.first_seq != watermark.seq + 1:
-            gap = Gap(watermark.id, id_, entry.first_seq - watermark.seq - 1)
+            gap = Gap(watermark.id, id_, entry.first_seq - watermark.seq - 1, watermark.seq)
     else:
         raise JournalError(f"entry {id_} comes after {watermark.id}")
     seq = entry.first_seq + entry.vote_count - 1

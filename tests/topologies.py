@@ -150,3 +150,12 @@ async def fail_over(sentinel):
             return await sentinel.tell("SENTINEL FAILOVER", "likes")
 
     await wait_until_async(begun, PATIENCE_SECONDS, what="a failover")
+
+
+async def connected_replica(sentinel):
+    """Until this Sentinel knows who could stand in."""
+
+    async def knows():
+        return await sentinel.tell("SENTINEL REPLICAS", "likes")
+
+    await wait_until_async(knows, PATIENCE_SECONDS, what="a sentinel that knows the replica")

@@ -380,6 +380,10 @@ def tally_key(shard: int, campaign_id: str) -> str:
     return f"{{s{shard}}}:tally:{campaign_id}"
 
 
+GRACE_US = 15 * 60 * 1_000_000
+"""So long after midnight the function still reads the day before."""
+
+
 def day_key(shard: int, campaign_id: str, day: date) -> str:
     return f"{{s{shard}}}:day:{campaign_id}:{day.isoformat()}"
 

@@ -160,7 +160,7 @@ def test_a_new_epoch_goes_on_and_tells_what_its_seq_misses_or_repeats(seq_moves)
     watermark, gap = follow(Watermark(1, 5, 20, 0), built.placed)
     assert watermark.id == EntryId(2, 0)
     assert watermark.seq == 21 + seq_moves
-    wanted = Gap(EntryId(1, 5), EntryId(2, 0), seq_moves) if seq_moves else None
+    wanted = Gap(EntryId(1, 5), EntryId(2, 0), seq_moves, 20) if seq_moves else None
     assert gap == wanted
 
 
