@@ -55,7 +55,7 @@ def flush(
     Needs DIANZAN_VALKEY_URL and DIANZAN_POSTGRES_DSN, or a running `dianzan up` on the same data
     folder. It flushes every shard that nobody else does: a second one stands by, and takes over
     each shard whose flusher ends. Where a server is away it waits for it. Prints nothing on stdout;
-    logs go to stderr, metrics are at /metrics on 127.0.0.1:DIANZAN_ADMIN_PORT.
+    logs go to stderr, metrics are at /metrics on DIANZAN_ADMIN_HOST:DIANZAN_ADMIN_PORT.
     """
     # The other commands need none of these.
     from tally import flusher

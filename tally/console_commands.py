@@ -29,8 +29,8 @@ def console(
 
     Needs DIANZAN_VALKEY_URL and DIANZAN_POSTGRES_DSN, or a running `dianzan up` on the same data
     folder (which runs a console already). Listens on DIANZAN_CONSOLE_HOST:DIANZAN_CONSOLE_PORT in
-    plain http; metrics are at /metrics on 127.0.0.1:DIANZAN_ADMIN_PORT, logs on stderr. SIGTERM
-    ends it within 5 s.
+    plain http; metrics are at /metrics on DIANZAN_ADMIN_HOST:DIANZAN_ADMIN_PORT, logs on stderr.
+    SIGTERM ends it within 5 s.
 
     Nobody may sign in at first: `dianzan staff add NAME --role admin` makes the first account.
 

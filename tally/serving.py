@@ -29,24 +29,23 @@ def serve(
     settings = load_settings()
     address_of(settings, settings.valkey_url, "DIANZAN_VALKEY_URL")
     address_of(settings, settings.postgres_dsn, "DIANZAN_POSTGRES_DSN")
-    # A child's is any free port: the supervisor has the one of the settings, and asks us.
-    admin_port = settings.admin_port if ready_fd is None else 0
+    admin_host, admin_port = settings.admin_address(supervised=ready_fd is not None)
 
     async def live(child: process.Child) -> None:
         registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         try:
-            server, thread = start_http_server(admin_port, "127.0.0.1", registry)
+            server, thread = start_http_server(admin_port, admin_host, registry)
         except OSError as why:
             fail(
-                f"the admin port {admin_port} cannot be opened: {why.strerror}: "
-                "set DIANZAN_ADMIN_PORT (0 = any free)"
+                f"the admin port {admin_host}:{admin_port} cannot be opened: {why.strerror}: "
+                "set DIANZAN_ADMIN_HOST, DIANZAN_ADMIN_PORT (0 = any free)"
             )
         try:
             await body(
                 settings,
                 child.stop_event,
-                lambda: child.announce({"admin": f"http://127.0.0.1:{server.server_port}"}),
+                lambda: child.announce({"admin": f"http://{admin_host}:{server.server_port}"}),
                 registry,
             )
         finally:

@@ -49,7 +49,7 @@ def watch(
     folder; keeps past days' votes in history/ there (as private as the database; it can be deleted
     and is made again). A second one stands by and takes over when the first one ends. Where a
     server is away it waits for it. Prints nothing on stdout; logs go to stderr, metrics are at
-    /metrics on 127.0.0.1:DIANZAN_ADMIN_PORT.
+    /metrics on DIANZAN_ADMIN_HOST:DIANZAN_ADMIN_PORT.
     """
     # The other commands need none of these.
     from tally import watch as watching

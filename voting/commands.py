@@ -32,22 +32,21 @@ def edge(
 
     Needs Valkey or Redis 7+, Postgres with its migrations applied, and the installation's key
     file. Listens on DIANZAN_EDGE_HOST:DIANZAN_EDGE_PORT; metrics are at /metrics on
-    127.0.0.1:DIANZAN_ADMIN_PORT, logs on stderr. SIGTERM drains and ends it. `dianzan up` runs as
-    many as there are DIANZAN_EDGE_WORKERS.
+    DIANZAN_ADMIN_HOST:DIANZAN_ADMIN_PORT, logs on stderr. SIGTERM drains and ends it. `dianzan up`
+    runs as many as there are DIANZAN_EDGE_WORKERS.
     """
     from voting import process
     from voting.edge.app import run_edge
 
     settings = load_settings()
-    # A child's is any free port: the supervisor has the one of the settings, and asks us.
-    admin_port = settings.admin_port if ready_fd is None else 0
+    admin = settings.admin_address(supervised=ready_fd is not None)
     listening = None
     if listen_fd is not None:
         listening = socket.socket(fileno=listen_fd)
         listening.setblocking(False)
         os.set_inheritable(listen_fd, False)
     process.run(
-        lambda child: run_edge(settings, listening, child, admin_port=admin_port, worker=worker),
+        lambda child: run_edge(settings, listening, child, admin=admin, worker=worker),
         log_level=settings.log_level,
         ready_fd=ready_fd,
         lifeline_fd=lifeline_fd,

@@ -86,9 +86,12 @@ class Settings(BaseSettings):
         description="What browsers call the console, as https://console.example.cn; unset = what "
         "a request says.",
     )
-    admin_port: Port = Field(
-        default=9090, description="Port of /metrics, loopback only; 0 = any free."
+    admin_host: str = Field(
+        default="127.0.0.1",
+        description="Address that /metrics listens on, of `dianzan up` or of one process; nobody "
+        "but Prometheus may reach it.",
     )
+    admin_port: Port = Field(default=9090, description="Port of /metrics; 0 = any free.")
     valkey_url: SecretStr | None = Field(
         default=None,
         description="Valkey or Redis 7+ (redis://, rediss://, unix://, or where it moves "
@@ -252,6 +255,11 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, dotenv_settings, file_secret_settings
+
+    def admin_address(self, *, supervised: bool) -> tuple[str, int]:
+        """Where one process has its /metrics: below a supervisor, which has the address of the
+        settings and asks us, on any free port of the loopback."""
+        return ("127.0.0.1", 0) if supervised else (self.admin_host, self.admin_port)
 
     @property
     def keys_path(self) -> Path:

@@ -40,7 +40,7 @@ def up() -> None:
     Ports (0 = any free):
       DIANZAN_EDGE_PORT     8080  the public edge, on DIANZAN_EDGE_HOST (127.0.0.1)
       DIANZAN_CONSOLE_PORT  8090  the console, on DIANZAN_CONSOLE_HOST (127.0.0.1)
-      DIANZAN_ADMIN_PORT    9090  health and metrics, always on 127.0.0.1
+      DIANZAN_ADMIN_PORT    9090  health and metrics, on DIANZAN_ADMIN_HOST (127.0.0.1)
     """
     from deploy.local import supervisor
 

@@ -261,7 +261,7 @@ async def _admin(settings: Settings, children: Callable[[], list[Kept]]) -> Asyn
     runner = web.AppRunner(admin_app(children), access_log=None, handle_signals=False)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, "127.0.0.1", settings.admin_port, shutdown_timeout=1)
+        site = web.TCPSite(runner, settings.admin_host, settings.admin_port, shutdown_timeout=1)
         try:
             await site.start()
         except OSError as why:

@@ -181,12 +181,12 @@ async def run_edge(
     listening: socket.socket | None,
     child: Child,
     *,
-    admin_port: int = 0,
+    admin: tuple[str, int] = ("127.0.0.1", 0),
     worker: int = 0,
 ) -> None:
     """Serve until `child.stop_event`; then drain. `listening` is the supervisor's socket, None =
-    open one. /metrics is on the loopback's `admin_port`, 0 = any free. `worker`: which of this
-    host's edges it is."""
+    open one. /metrics is on the host and port `admin`, 0 = any free. `worker`: which of this host's
+    edges it is."""
     if settings.valkey_url is None or settings.postgres_dsn is None:
         raise EdgeError(
             "the edge needs a store and a database: `dianzan up` is not running on "
@@ -290,7 +290,7 @@ async def run_edge(
         ):
             await stack.enter_async_context(_running(background, give_up))
         await _until_ready(edge, child)
-        admin_url = await stack.enter_async_context(_admin_site(edge, admin_port))
+        admin_url = await stack.enter_async_context(_admin_site(edge, *admin))
         await stack.enter_async_context(_public_site(edge, listening, give_up))
         metrics.gauges |= {
             "dianzan_ballots_waiting": ("Ballots waiting or in flight.", lambda: boxes.waiting),
@@ -380,8 +380,8 @@ async def _end_late(server: EdgeServer, lane: FastLane | None) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _admin_site(edge: Edge, port: int) -> AsyncIterator[str]:
-    """/metrics on a loopback port of this process's own; a supervisor gathers them."""
+async def _admin_site(edge: Edge, host: str, port: int) -> AsyncIterator[str]:
+    """/metrics on an address of this process's own; a supervisor gathers them."""
 
     async def get_metrics(_: web.Request) -> web.Response:
         return web.Response(
@@ -393,7 +393,7 @@ async def _admin_site(edge: Edge, port: int) -> AsyncIterator[str]:
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, "127.0.0.1", port)
+        site = web.TCPSite(runner, host, port)
         await site.start()
         host, port = runner.addresses[0][:2]
         yield f"http://{host}:{port}"
