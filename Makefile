@@ -16,7 +16,7 @@ ifneq ($(shell cat $(VENV)/.made-at 2>/dev/null),$(CURDIR))
 $(shell rm -f $(VENV)/.made-at $(VENV)/.run-installed $(VENV)/.test-installed)
 endif
 
-.PHONY: run test test-all test-slow test-again figures check bench rehearse widget node-tools lock clean
+.PHONY: run test test-all test-slow test-again figures check bench prove rehearse widget node-tools lock clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.run-installed
@@ -50,6 +50,12 @@ check: $(VENV)/.test-installed
 
 bench: $(VENV)/.test-installed
 	@exec $(BIN)/python -m loadtest.bench
+
+# A long walk over faults, with a report: about half an hour. FAULTS and SEED say how long, and which.
+FAULTS ?= 1000
+SEED ?= 1
+prove: $(VENV)/.test-installed
+	@exec $(BIN)/python -m tests.prove.walk --faults $(FAULTS) --seed $(SEED)
 
 # The rules against crowds and cheats, on seeds that nobody tuned on: about 5 minutes on two cores.
 rehearse: $(VENV)/.test-installed

@@ -1,0 +1,154 @@
+"""What can happen, as a table. Each fault comes, stays a while, and is over when it returns; the
+walk goes on as soon as that, while processes still start and connections are still made."""
+
+import asyncio
+import contextlib
+import random
+import signal
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+import redis.asyncio as redis
+
+from tests.prove.proxy import Way
+from tests.prove.world import World
+
+PARTS = ("edge-0", "edge-1", "flush", "watch", "publish", "valkey", "postgres")
+PROXIES = ("store of the edges", "store of the rest", "database")
+
+
+class Fault(NamedTuple):
+    name: str
+    strike: Callable[[World, random.Random], Awaitable[None]]
+    weight: int = 1
+    needs: str = ""
+    """Of World.can."""
+
+
+def _kill(part):
+    async def strike(world, dice):
+        world.parts[part].send(signal.SIGKILL)
+
+    return strike
+
+
+async def _kill_everything(world, dice):
+    for part in world.parts.values():
+        part.send(signal.SIGKILL)
+
+
+def _stop(part):
+    async def strike(world, dice):
+        world.parts[part].send(signal.SIGSTOP)
+        try:
+            await asyncio.sleep(dice.uniform(0.1, 1.5))
+        finally:
+            world.parts[part].send(signal.SIGCONT)
+
+    return strike
+
+
+def _cut(proxy, way):
+    async def strike(world, dice):
+        one = world.proxies[proxy]
+        one.delay_seconds = dice.uniform(0.02, 0.5)
+        one.way = way
+        try:
+            await asyncio.sleep(dice.uniform(0.2, 1.5))
+        finally:
+            one.way = Way.PASS
+            if way in (Way.SWALLOW, Way.ONE_WAY):
+                # What it swallowed never comes: whoever waits for it has to see that.
+                one.reset()
+
+    return strike
+
+
+def _reset(proxy):
+    async def strike(world, dice):
+        for _ in range(dice.randint(1, 4)):
+            world.proxies[proxy].reset()
+            await asyncio.sleep(dice.uniform(0.01, 0.2))
+
+    return strike
+
+
+async def _two_at_once(world, dice):
+    first, second = dice.sample(FAULTS, 2)
+    await asyncio.gather(
+        *(one.strike(world, dice) for one in (first, second) if _possible(world, one))
+    )
+
+
+async def _postgres_away_for_long(world, dice):
+    part = world.parts["postgres"]
+    part.held_back = True
+    part.send(signal.SIGKILL)
+    try:
+        await asyncio.sleep(dice.uniform(3, 6))
+    finally:
+        part.held_back = False
+
+
+async def _out_of_memory(world, dice):
+    """maxmemory falls to what is used; the edges may see it before the store refuses."""
+    async with world.store() as store:
+        with contextlib.suppress(redis.RedisError, OSError):
+            most = (await store.config_get("maxmemory"))["maxmemory"]
+            used = (await store.info("memory"))["used_memory"]
+            await store.config_set("maxmemory", used)
+            try:
+                await asyncio.sleep(dice.uniform(0.2, 1.5))
+            finally:
+                # One that was started anew meanwhile has its own.
+                with contextlib.suppress(redis.RedisError, OSError):
+                    await store.config_set("maxmemory", most)
+
+
+async def _clock(world, dice):
+    world.move_clock(dice.choice((-540, -60, -5, 5, 60, 540)))
+    try:
+        await asyncio.sleep(dice.uniform(0.2, 1.5))
+    finally:
+        world.move_clock(0)
+
+
+async def _disk_full(world, dice):
+    with world.full_disk():
+        await asyncio.sleep(dice.uniform(0.2, 1.0))
+
+
+async def _rewrite(world, dice):
+    """No fault: what the store does in a quiet hour, here among faults."""
+    async with world.store() as store:
+        with contextlib.suppress(redis.RedisError, OSError):
+            await store.bgrewriteaof()
+
+
+def _possible(world, fault):
+    return not fault.needs or world.can[fault.needs]
+
+
+FAULTS = (
+    *(Fault(f"kill -9 {part}", _kill(part), 3) for part in PARTS),
+    Fault("kill -9 everything", _kill_everything, 2),
+    *(Fault(f"SIGSTOP {part}", _stop(part), 2) for part in PARTS),
+    *(
+        Fault(f"{way.value}: {proxy}", _cut(proxy, way))
+        for proxy in PROXIES
+        for way in (Way.DELAY, Way.SWALLOW, Way.ONE_WAY, Way.REFUSE)
+    ),
+    *(Fault(f"reset: {proxy}", _reset(proxy), 2) for proxy in PROXIES),
+    Fault("Postgres away for long", _postgres_away_for_long),
+    Fault("store out of memory", _out_of_memory, 2),
+    Fault("store's clock moved", _clock, 3, "move the clock"),
+    Fault("store's disk full", _disk_full, 2, "fill the disk"),
+    Fault("store's file rewritten", _rewrite),
+)
+TWO_AT_ONCE = Fault("two at once", _two_at_once, 6)
+
+
+def choose(world: World, dice: random.Random) -> Fault:
+    """The next one, of those that are possible here."""
+    possible = [one for one in (*FAULTS, TWO_AT_ONCE) if _possible(world, one)]
+    return dice.choices(possible, [one.weight for one in possible])[0]
