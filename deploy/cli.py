@@ -42,6 +42,9 @@ COMMANDS = {
     "portal": ("voting.commands", "Keys and trial assertions of portals that vouch for users."),
     "networks": ("voting.commands", "Build the table that says whose an address is."),
     "loadtest": ("loadtest.commands", "Send a running service a crowd, and report."),
+    "backup": ("deploy.backup.commands", "Write everything that lasts into a folder."),
+    "restore": ("deploy.backup.commands", "Bring a backup back into a fresh data folder."),
+    "retain": ("deploy.backup.commands", "Destroy what is past its time."),
     "plan": ("deploy.plan.commands", "Say what a campaign of a given size needs."),
     "rehearse": ("loadtest.rehearse_command", "Hold the rules against crowds and cheats."),
 }

