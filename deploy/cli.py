@@ -32,6 +32,7 @@ COMMANDS = {
     "verify": ("tally.publishing.publish_commands", "Check a published folder."),
     "flags": ("tally.watch_commands", "Show what was flagged."),
     "decide": ("tally.watch_commands", "Hold, release or strike the votes of a flag."),
+    "hold-all": ("tally.watch_commands", "Hold every like, while the checks are in trouble."),
     "recount": ("tally.recount_commands", "Judge the stored votes again under other rules."),
     "staff": ("tally.accounts.staff_commands", "Make, change and reset accounts of the console."),
     "audit": ("tally.accounts.staff_commands", "Verify and export the audit log."),

@@ -34,6 +34,7 @@ Answering for it
 
 Frames
     lives.py         a process of which an installation has one, and what goes on in it
+    disks.py         how full the disk is that a folder is on
     patience.py      waiting servers out, stopping in time; serving.py metrics, logs, exit codes
     translated.py    texts for people: English here, Chinese where they are shown
     hot_functions.py calls of our function libraries in the store

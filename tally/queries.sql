@@ -462,3 +462,11 @@ LEFT JOIN vote_state AS s USING (day, shard, epoch, seq)
 WHERE v.at > now() - $1::interval AND v.day > current_date - 4
     AND v.tls_hash <> 0 AND v.user_agent_class > 1 AND coalesce(s.state, v.verdict) = 0
 GROUP BY v.user_agent_class, v.tls_hash;
+
+-- name: set_holds_all
+-- From now on every like of the campaign is held, for this reason; null = no longer.
+UPDATE campaigns SET holds_all_because = $2 WHERE number = $1;
+
+-- name: move_catalog
+-- Edges load what changed.
+UPDATE catalog SET version = version + 1;

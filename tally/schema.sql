@@ -37,7 +37,9 @@ CREATE TABLE campaigns (
     -- Devices whose id follows from something (a portal's user, a form's click) are spread over so
     -- many shards, as there were when the campaign came. It stays: who moved to another shard could
     -- like again what they like already.
-    derived_shards smallint NOT NULL DEFAULT 1 CHECK (derived_shards BETWEEN 1 AND 64)
+    derived_shards smallint NOT NULL DEFAULT 1 CHECK (derived_shards BETWEEN 1 AND 64),
+    -- While the checks themselves are in trouble: every like is held, for this reason.
+    holds_all_because text CHECK (holds_all_because <> '')
 );
 
 -- Pictures in card size and, but for the oldest, in large; id = digest of the source and of how

@@ -7,9 +7,10 @@ from typing import Any
 import asyncpg
 import structlog
 import typer
-from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
+from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, start_http_server
 
 from tally.commands import address_of, fail
+from tally.disks import disk_of
 from voting import process
 from voting.journal import JournalError
 from voting.settings import Settings, load_settings
@@ -34,6 +35,11 @@ def serve(
     async def live(child: process.Child) -> None:
         registry = CollectorRegistry()
         ProcessCollector(registry=registry)
+        Gauge(
+            "dianzan_disk_used_share",
+            "Share of the data folder's disk that is used.",
+            registry=registry,
+        ).set_function(lambda: disk_of(settings.data_dir).used_share)
         try:
             server, thread = start_http_server(admin_port, admin_host, registry)
         except OSError as why:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import asyncpg
 import typer
 
+from tally.audit import append
 from tally.commands import address_of, answer_to, fail
 from tally.holds import WATCH, Action, Case, Decided, DecisionError, State
 from tally.holds import decide as take_decision
@@ -175,6 +176,44 @@ def decide(
     )
     for id_, kinds in moved.items():
         typer.echo(f"  {id_}  " + "  ".join(f"{kind} {n:+,}" for kind, n in kinds.items() if n))
+
+
+@app.command("hold-all")
+def hold_all(
+    campaign: Annotated[str, typer.Option(help="Id of the campaign.")],
+    by: Annotated[str, typer.Option(help="Name of who decides.")],
+    reason: Annotated[str, typer.Option(help="Why, for whoever reads it later.")],
+    off: Annotated[bool, typer.Option("--off", help="Count again.")] = False,
+) -> None:
+    """Take every like and count none yet: for when the checks themselves are in trouble.
+
+    Whoever likes hears what they always hear; their vote is held, also where it would have been
+    counted, challenged or refused by its score. Quotas and limits go on. Edges follow within 2 s.
+    Afterwards `--off`; the held votes are decided on as all held ones are, by flags and by time.
+    It is in the audit log. Needs DIANZAN_POSTGRES_DSN, or a running `dianzan up` on the same data
+    folder.
+    """
+
+    async def switch(connection: asyncpg.Connection) -> None:
+        known = await read_campaign(connection, campaign)
+        async with connection.transaction():
+            await connection.execute(
+                SQL["set_holds_all"], known.number, None if off else reason.strip()
+            )
+            await connection.execute(SQL["move_catalog"])
+            await append(
+                connection,
+                actor=by,
+                role="command",
+                action="campaign.hold-all-off" if off else "campaign.hold-all",
+                subject=f"campaign {campaign}",
+                details={"reason": reason},
+            )
+
+    if not (by.strip() and reason.strip()):
+        fail("a name and a reason are wanted")
+    _ask(switch)
+    typer.echo(f"{campaign}: likes are {'counted again' if off else 'all held'}")
 
 
 def _ask(question: Callable[[asyncpg.Connection], Awaitable[_Answer]]) -> _Answer:

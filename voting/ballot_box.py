@@ -44,6 +44,8 @@ _PLAN = struct.Struct(">BBHHIQQQQBHHIQQhhhhhBB")
 _CLASS_RATES = struct.Struct(">8Q")
 _ANSWERED = struct.Struct(">BQ")
 _ANSWER = struct.Struct(">BHIHQ")
+_HOLD_ALL = (-0x8000, -0x8000, 0x7FFF)
+"""Bands by which no score is challenged or refused, and every one is held."""
 _CAST, _WRONG_DAY = 0, 1
 _AGAIN = 0
 _NO_QUOTA = 0xFFFF
@@ -95,11 +97,13 @@ class BallotBox:
         shards: int = 1,
         waiting_max: int = 2_048,
         moving_seconds: float = 2.0,
+        late_seconds: float = 1.0,
         challenges: bool = False,
         observe_batch: Callable[[int, float], None] = lambda ballots, seconds: None,
     ) -> None:
         """`shards`: of how many this is one: a network has this part of its rate here, and the
         whole burst. `moving_seconds`: so long ballots wait for a primary that is being changed.
+        `late_seconds`: while a batch is under way for longer, no further ballot is taken.
         `observe_batch` hears of every answered batch: how many ballots, how many seconds."""
         self.line = line
         self._pseudonyms = pseudonyms
@@ -108,13 +112,18 @@ class BallotBox:
         self._shards = shards
         self._waiting_max = waiting_max
         self._moving_seconds = moving_seconds
+        self._late_seconds = late_seconds
         self._challenges = challenges
         self._observe_batch = observe_batch
         self._queues: dict[str, _Queue] = {}
         self.waiting = 0
         """Ballots that wait or are in flight."""
+        self.late_batches = 0
+        """Batches that are under way for too long: whoever came now would wait longer still."""
         self.refusing = False
         """Set by whoever watches the store's memory: no ballot is taken while it is true."""
+        self.memory_share = 0.0
+        """Of the store's maxmemory, by the same."""
         self.epoch_floor = 0
         """Highest epoch known from Postgres: a store that lost its head starts above it."""
         self.clock_offset_us = 0
@@ -128,7 +137,12 @@ class BallotBox:
     @property
     def full(self) -> bool:
         """Whether a ballot that came now would be OVERLOADED."""
-        return self.refusing or self.waiting >= self._waiting_max
+        return self.stands_still or self.waiting >= self._waiting_max
+
+    @property
+    def stands_still(self) -> bool:
+        """Whether no ballot is taken now, however few wait: the store has no room, or is late."""
+        return self.refusing or self.late_batches > 0
 
     def store_now_us(self) -> int:
         """The store's time, as well as this process knows it."""
@@ -222,9 +236,9 @@ class BallotBoxes:
         return True
 
     @property
-    def refusing(self) -> bool:
-        """Whether no shard's store has room for votes."""
-        return all(box.refusing for box in self._boxes)
+    def stand_still(self) -> bool:
+        """Whether no shard takes a ballot now, however few wait."""
+        return all(box.stands_still for box in self._boxes)
 
     @property
     def waiting(self) -> int:
@@ -253,6 +267,9 @@ class _Queue:
         """A batch is in flight, or about to leave with this turn of the loop."""
         self._moved_at: float | None = None
         """Since when the shard's primary is looked for, with ballots that were not cast."""
+        self._late_timer: asyncio.TimerHandle | None = None
+        """Until the batch under way is late; None where none is, or it is."""
+        self._late = False
         self._plan_of: tuple[Campaign, CampaignDay, int] | None = None
         self._day = campaign.window.day_at(box.store_now_us())
         self._head: tuple[bytes | str | int, ...] = ()
@@ -286,6 +303,9 @@ class _Queue:
                 b"".join(bodies),
                 on_reply=partial(self._landed, batch, time.monotonic()),
             )
+            self._late_timer = asyncio.get_running_loop().call_later(
+                box._late_seconds, self._gets_late
+            )
         except StoreDown:
             if self._moved_at is not None:
                 self._wait_for_primary(batch)
@@ -299,7 +319,18 @@ class _Queue:
             self._answer_all(batch, _STORE_DOWN)
             self._next()
 
+    def _gets_late(self) -> None:
+        self._late_timer = None
+        self._late = True
+        self._box.late_batches += 1
+
     def _landed(self, batch: list[_Waiting], sent_at: float, reply: Any) -> None:
+        if self._late_timer is not None:
+            self._late_timer.cancel()
+        elif self._late:
+            self._late = False
+            self._box.late_batches -= 1
+        self._late_timer = None
         if isinstance(reply, StoreMoved):
             self._wait_for_primary(batch)
             return
@@ -450,7 +481,7 @@ def _pack_plan(
         rules.candidates_per_day,
         rules.likes_per_campaign,
         *_interval_and_window(limits.per_device),
-        *BANDS,
+        *(_HOLD_ALL if campaign.holds_all else BANDS),
         *STORE_WEIGHTS,
         challenges,
         Outcome.IDENTITY_REQUIRED if rules.identity is Identity.REQUIRED else 0,

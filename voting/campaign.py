@@ -230,6 +230,8 @@ class Campaign:
     assertions of identity are checked with."""
     notices: tuple[PublicNotice, ...] = ()
     """As they were put up, the newest, which stands, last."""
+    holds_all: bool = False
+    """Every like that the rules do not turn away is held: the checks are in trouble."""
     derived_shards: int = 1
     """Devices whose id follows from something are spread over so many shards, for good."""
     by_id: dict[str, Candidate] = field(init=False, repr=False, compare=False)

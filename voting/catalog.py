@@ -63,7 +63,7 @@ async def load_campaigns(connection: asyncpg.Connection) -> dict[str, Campaign]:
             " ARRAY(SELECT origin FROM unnest(origins) WITH ORDINALITY AS _ (origin, place)"
             "  WHERE origin <> ALL (origins_off) ORDER BY place) AS origins,"
             " paused_because, is_test, page::text, portal_keys::text, origins_off,"
-            " derived_shards"
+            " derived_shards, holds_all_because IS NOT NULL AS holds_all"
             " FROM campaigns ORDER BY number"
         )
         changes = await public_changes(connection)
@@ -149,6 +149,7 @@ def _campaign(
         },
         notices=notices,
         derived_shards=row["derived_shards"],
+        holds_all=row["holds_all"],
     )
 
 

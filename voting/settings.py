@@ -76,6 +76,12 @@ class Settings(BaseSettings):
         ge=1,
         description="Ballots that wait in one edge worker at most; past it the answer is 503.",
     )
+    edge_queue_ms: int = Field(
+        default=1_000,
+        ge=10,
+        description="While the store has not answered a batch for so long, further likes are "
+        "answered 503 at once.",
+    )
     console_host: str = Field(
         default="127.0.0.1",
         description="Address that the console listens on; put a proxy that speaks TLS before it.",

@@ -11,7 +11,6 @@ down, nothing is sent: metrics and a watch from outside have to tell.
 """
 
 import math
-import shutil
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ import structlog
 
 from tally.delivery import outbox
 from tally.delivery.outbox import Connect, Event
+from tally.disks import disk_of
 from tally.parts import PartState, PartStatus, look_at_parts
 from tally.store import read_queries
 from voting.heartbeat import Part
@@ -122,11 +122,6 @@ def _what(*words: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in said)[:_SUBJECT_OF_WHAT_MAX]
 
 
-def _disk_of(folder: Path) -> Path:
-    """The folder, or the nearest one above it that is there already."""
-    return next((one for one in (folder, *folder.parents) if one.exists()), Path("/"))
-
-
 def _iso(at: datetime | None) -> str | None:
     return at.isoformat(timespec="seconds") if at else None
 
@@ -144,7 +139,7 @@ class Alerts:
         """One look at everything; how many letters it wrote. Raises asyncpg's errors: what was
         written by then stays, and the rest is found at the next look."""
         statuses = await look_at_parts(self._connect, self._hot)
-        usage = shutil.disk_usage(_disk_of(self._settings.data_dir))
+        usage = disk_of(self._settings.data_dir)
         limit = self._settings.alert_lag_seconds
         flush = [s.facts.get("lag_seconds") for s in statuses if s.name == Part.FLUSH]
         flush_lags = [float(lag) for lag in flush if isinstance(lag, int | float)]
@@ -157,7 +152,7 @@ class Alerts:
                 Event.LAG: lags(behind, limit),
                 Event.RECONCILIATION_OFF: reconciliation(statuses),
                 Event.DISK_NEARLY_FULL: disk(
-                    usage.used, usage.free, self._settings.alert_disk_percent
+                    usage.used_bytes, usage.free_bytes, self._settings.alert_disk_percent
                 ),
             }
             if time.monotonic() - self._began >= QUIET_AT_START_SECONDS:

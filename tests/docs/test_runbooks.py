@@ -21,7 +21,11 @@ def blocks(runbook):
 
 def run(service, block):
     folders = f"{PROGRAM.parent}{os.pathsep}{os.environ['PATH']}"
-    told = {"ADMIN": service.ready["admin"], "CAMPAIGN": service.ready["campaign"]}
+    told = {
+        "ADMIN": service.ready["admin"],
+        "CAMPAIGN": service.ready["campaign"],
+        "USER_NAME": "li",
+    }
     return subprocess.run(
         ["bash", "-c", f"set -eo pipefail\n{block}"],
         env=service.environment | {"PATH": folders} | told,

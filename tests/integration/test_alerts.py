@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
+from tally.disks import disk_of
 from tally.accounts.sealing import Seal
 from tally.delivery import alerts, outbox
 from tally.delivery.alerts import Alerts, State, disk, lags, parts_down, reconciliation, tell
@@ -171,7 +172,7 @@ def test_reconciliation_is_off_by_the_publisher_s_word_alone():
 
 
 def test_a_disk_is_looked_at_before_its_folder_is_made(tmp_path):
-    assert alerts._disk_of(tmp_path / "not" / "yet") == tmp_path
+    assert 0 < disk_of(tmp_path / "not" / "yet").used_share < 1
 
 
 async def test_whatever_a_part_calls_itself_it_can_be_told_of(told, postgres):

@@ -38,6 +38,7 @@ from voting.edge.known_devices import KnownDevices
 from voting.edge.known_fingerprints import KnownFingerprints
 from voting.edge.live_catalog import CatalogError, LiveCatalog
 from voting.edge.log_desk import LogDesk
+from voting.edge.loop_lag import LoopLag, yields
 from voting.edge.metrics import EdgeMetrics
 from voting.edge.parts import EDGE, Edge
 from voting.edge.protocol import EdgeServer
@@ -215,6 +216,7 @@ async def run_edge(
                 # Together as many as one process may hold; a little more where that is odd.
                 waiting_max=math.ceil(settings.edge_waiting_max / settings.shards),
                 moving_seconds=settings.store_timeout_ms / 1000,
+                late_seconds=settings.edge_queue_ms / 1000,
                 challenges=settings.challenge != "off",
                 observe_batch=metrics.observe_batch,
             )
@@ -256,6 +258,7 @@ async def run_edge(
         encoded_candidates=EncodedCandidates(views, settings.media_url),
         encoded_counts=EncodedCounts(views),
         metrics=metrics,
+        loop_lag=LoopLag(),
     )
     catalog.heartbeat = Heartbeat(
         Part.EDGE,
@@ -286,6 +289,7 @@ async def run_edge(
             networks.follow(),
             edge.fingerprints.follow(),
             key_watch.follow(),
+            edge.loop_lag.follow(),
             watch_stores(boxes, settings.store_memory_ceiling_percent),
         ):
             await stack.enter_async_context(_running(background, give_up))
@@ -294,6 +298,22 @@ async def run_edge(
         await stack.enter_async_context(_public_site(edge, listening, give_up))
         metrics.gauges |= {
             "dianzan_ballots_waiting": ("Ballots waiting or in flight.", lambda: boxes.waiting),
+            "dianzan_store_late": (
+                "Batches that the store is late with.",
+                lambda: sum(box.late_batches for box in boxes),
+            ),
+            "dianzan_store_clock_offset_seconds": (
+                "The store's clock less this machine's, of the shard where it is furthest off.",
+                lambda: max((box.clock_offset_us for box in boxes), key=abs) / 1e6,
+            ),
+            "dianzan_store_memory_share": (
+                "Share of its maxmemory that the fullest store uses.",
+                lambda: max(box.memory_share for box in boxes),
+            ),
+            "dianzan_loop_lag_seconds": (
+                "How late the event loop is, smoothed over some looks.",
+                lambda: edge.loop_lag.seconds,
+            ),
             "dianzan_store_connected": (
                 "1 while every shard's store answers.",
                 lambda: boxes.all_ready,
@@ -410,6 +430,11 @@ def _dispatcher(
     async def handle(request: web.Request) -> web.StreamResponse:
         edge.metrics.by_aiohttp += 1
         message = request._message
+        if (edge.loop_lag.behind or edge.ballot_boxes.full) and yields(
+            message.method, message.path
+        ):
+            edge.metrics.problems["put-off"] += 1
+            return errors.for_people(request, problem("overloaded"))
         if (
             message.path == "/v1/likes"
             and message.method == "POST"

@@ -36,6 +36,7 @@ from voting.edge.known_fingerprints import KnownFingerprints
 from voting.edge.likes import Tap, answer_tap, put_tap, read_tap, signals_of
 from voting.edge.live_catalog import LiveCatalog
 from voting.edge.log_desk import LogDesk
+from voting.edge.loop_lag import LoopLag
 from voting.edge.metrics import EdgeMetrics
 from voting.edge.parts import Edge
 from voting.edge.vouching import Vouching
@@ -172,6 +173,7 @@ async def measure(rounds: int = _ROUNDS) -> list[Step]:
         encoded_candidates=EncodedCandidates(Views(keys)),
         encoded_counts=EncodedCounts(Views(keys)),
         metrics=metrics,
+        loop_lag=LoopLag(),
     )
     requests = []
     for number in range(BATCH):

@@ -200,7 +200,7 @@ class FastLane:
 
     def _may_refuse(self) -> bool:
         """Whether one more request may be looked at to be refused for overload."""
-        if self.edge.ballot_boxes.refusing:
+        if self.edge.ballot_boxes.stand_still:
             return True  # none is counted that it could cost anything
         now = self.now()
         if now - self._refusals_since >= _REFUSALS_EVERY_SECONDS:

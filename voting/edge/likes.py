@@ -169,7 +169,7 @@ def put_tap(edge: Edge, tap: Tap, on_cast: OnCast) -> None:
     if now_us < window.opens_at_us - _CLOCKS_MAY_DIFFER_US:
         on_cast(Cast(Outcome.NOT_OPEN))
         return
-    if not tap.device.token.rung:
+    if not tap.device.token.rung and not campaign.holds_all:
         on_cast(_cast_of_newcomer(campaign, now_us))
         return
     signals = signals_of(edge, tap, now_us // 1_000_000)

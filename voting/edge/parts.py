@@ -14,6 +14,7 @@ from voting.edge.known_devices import KnownDevices
 from voting.edge.known_fingerprints import KnownFingerprints
 from voting.edge.live_catalog import LiveCatalog
 from voting.edge.log_desk import LogDesk
+from voting.edge.loop_lag import LoopLag
 from voting.edge.metrics import EdgeMetrics
 from voting.edge.vouching import Vouching
 from voting.pseudonyms import Pseudonyms
@@ -44,6 +45,7 @@ class Edge:
     encoded_candidates: EncodedCandidates
     encoded_counts: EncodedCounts
     metrics: EdgeMetrics
+    loop_lag: LoopLag
 
     @property
     def ready(self) -> bool:

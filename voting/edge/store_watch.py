@@ -56,6 +56,7 @@ async def _look_at_memory(line: StoreLine, boxes: list[BallotBox], ceiling_perce
         log.warning("store-memory", refusing=full, used=used, maxmemory=most)
     for box in boxes:
         box.refusing = full
+        box.memory_share = used / most if most else 0.0
 
 
 async def _look_at_settings(line: StoreLine) -> None:
