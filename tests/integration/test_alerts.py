@@ -6,12 +6,12 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
-from tally.disks import disk_of
 from tally.accounts.sealing import Seal
 from tally.delivery import alerts, outbox
 from tally.delivery.alerts import Alerts, State, disk, lags, parts_down, reconciliation, tell
 from tally.delivery.destinations import add_destination, check_destination, set_disabled
 from tally.delivery.outbox import WANTED, Event
+from tally.disks import disk_of
 from tally.parts import PartState, PartStatus
 from tests.campaigns import add_campaign
 from tests.conftest import OneShard

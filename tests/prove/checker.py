@@ -55,11 +55,12 @@ def compare(told: Told, kept: Kept) -> Findings:
         }
 
     acknowledged, unknown = hashed(told.acknowledged), hashed(told.unknown)
+    sent = acknowledged.keys() | unknown.keys()
     stored = Counter(kept.votes)
     findings.lost = sorted(click for key, click in acknowledged.items() if key not in stored)
     per_click = Counter(click for click, _ in kept.votes)
     findings.doubled = sorted(click for click, votes in per_click.items() if votes > 1)
-    findings.foreign = sorted(key for key in stored if key not in acknowledged | unknown)
+    findings.foreign = sorted(key for key in stored if key not in sent)
     by_candidate = Counter(candidate for _, candidate in kept.votes)
     for name, sums in (("Postgres' sums", kept.stored), ("the hot sums", kept.hot)):
         off = {
