@@ -40,6 +40,7 @@ from loadtest.overload import measure_overload
 from loadtest.processes import Cores, file_system_of
 from loadtest.report import Figure, figures_table, number, table
 from loadtest.service import ServiceError
+from loadtest.shards import measure_shards
 from loadtest.soak import measure_soak
 from loadtest.stalls import measure_stalls
 
@@ -55,6 +56,7 @@ GROUPS = (
     "start",
     "device-day",
     "stalls",
+    "shards",
     "soak",
 )
 _BY_ITSELF = {"soak"}
@@ -142,6 +144,9 @@ def bench(
             ),
             "stalls": lambda: measure_stalls(
                 work / "stalls", cores, devices=100_000 if quick else 5_000_000
+            ),
+            "shards": lambda: measure_shards(
+                work / "shards", cores, rounds=rounds, seconds=seconds
             ),
             "soak": lambda: measure_soak(work / "soak", cores, hours=0.1 if quick else 8),
         }

@@ -21,6 +21,7 @@ GROUPS = {
     "fsync": {"fsync"},
     "requests": {"devices", "devices-with-proof", "counts"},
     "idle": {"idle-connection", "idle-held"},
+    "shards": {"shards", "cluster"},
     "soak": {"soak", "soak-store"},
 }
 OF_PEERS = {
