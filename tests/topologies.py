@@ -48,11 +48,14 @@ class Node:
         self._words = ["--sentinel"] if sentinel_of else []
         self.client = redis.Redis(host=HOST, port=port, decode_responses=True)
 
-    def spawn(self):
+    def command(self):
         binary = EmbeddedValkey(self.folder, memory_mb=64).command()[0]
+        return [binary, str(self._config), *self._words]
+
+    def spawn(self):
         with (self.folder / "log").open("w") as log:
             self.process = subprocess.Popen(
-                [binary, str(self._config), *self._words],
+                self.command(),
                 stdout=log,
                 stderr=log,
                 start_new_session=True,

@@ -10,10 +10,15 @@ from typing import NamedTuple
 
 import redis.asyncio as redis
 
+from tests.conftest import wait_until_async
 from tests.prove.proxy import Way
 from tests.prove.world import World
 
-PARTS = ("edge-0", "edge-1", "flush", "watch", "publish", "valkey", "postgres")
+PARTS = (
+    *("edge-0", "edge-1", "flush", "watch", "publish", "postgres"),
+    # Of the one store, or of the pair.
+    *("valkey", "valkey-a", "valkey-b", "sentinel-0"),
+)
 PROXIES = ("store of the edges", "store of the rest", "database")
 
 
@@ -22,7 +27,7 @@ class Fault(NamedTuple):
     strike: Callable[[World, random.Random], Awaitable[None]]
     weight: int = 1
     needs: str = ""
-    """Of World.can."""
+    """A part, a proxy, or what World.can."""
 
 
 def _kill(part):
@@ -74,10 +79,27 @@ def _reset(proxy):
 
 
 async def _two_at_once(world, dice):
-    first, second = dice.sample(FAULTS, 2)
-    await asyncio.gather(
-        *(one.strike(world, dice) for one in (first, second) if _possible(world, one))
-    )
+    await asyncio.gather(*(one.strike(world, dice) for one in dice.sample(possible(world), 2)))
+
+
+async def _failover(world, dice):
+    """The primary is gone until another one stands in, or nobody does."""
+    name = await world.primary()
+    if name is None:
+        return
+    part = world.parts[name]
+    part.held_back = True
+    part.send(signal.SIGKILL)
+
+    async def another():
+        return await world.primary() not in (name, None)
+
+    try:
+        with contextlib.suppress(AssertionError):
+            await wait_until_async(another, 20, "another primary")
+        await asyncio.sleep(dice.uniform(0, 1))
+    finally:
+        part.held_back = False
 
 
 async def _postgres_away_for_long(world, dice):
@@ -126,19 +148,21 @@ async def _rewrite(world, dice):
 
 
 def _possible(world, fault):
-    return not fault.needs or world.can[fault.needs]
+    needs = fault.needs
+    return not needs or world.can.get(needs, needs in world.parts or needs in world.proxies)
 
 
 FAULTS = (
-    *(Fault(f"kill -9 {part}", _kill(part), 3) for part in PARTS),
+    *(Fault(f"kill -9 {part}", _kill(part), 3, part) for part in PARTS),
     Fault("kill -9 everything", _kill_everything, 2),
-    *(Fault(f"SIGSTOP {part}", _stop(part), 2) for part in PARTS),
+    *(Fault(f"SIGSTOP {part}", _stop(part), 2, part) for part in PARTS),
     *(
-        Fault(f"{way.value}: {proxy}", _cut(proxy, way))
+        Fault(f"{way.value}: {proxy}", _cut(proxy, way), 1, proxy)
         for proxy in PROXIES
         for way in (Way.DELAY, Way.SWALLOW, Way.ONE_WAY, Way.REFUSE)
     ),
-    *(Fault(f"reset: {proxy}", _reset(proxy), 2) for proxy in PROXIES),
+    *(Fault(f"reset: {proxy}", _reset(proxy), 2, proxy) for proxy in PROXIES),
+    Fault("failover", _failover, 8, "fail over"),
     Fault("Postgres away for long", _postgres_away_for_long),
     Fault("store out of memory", _out_of_memory, 2),
     Fault("store's clock moved", _clock, 3, "move the clock"),
@@ -148,7 +172,12 @@ FAULTS = (
 TWO_AT_ONCE = Fault("two at once", _two_at_once, 6)
 
 
+def possible(world: World) -> list[Fault]:
+    """Those that can happen here."""
+    return [one for one in FAULTS if _possible(world, one)]
+
+
 def choose(world: World, dice: random.Random) -> Fault:
     """The next one, of those that are possible here."""
-    possible = [one for one in (*FAULTS, TWO_AT_ONCE) if _possible(world, one)]
-    return dice.choices(possible, [one.weight for one in possible])[0]
+    known = [*possible(world), TWO_AT_ONCE]
+    return dice.choices(known, [one.weight for one in known])[0]

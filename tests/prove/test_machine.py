@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.prove.faults import FAULTS
+from tests.prove.faults import FAULTS, possible
 from tests.prove.walk import Crowd, Walked, check
 from tests.prove.world import World
 
@@ -38,12 +38,9 @@ class Machine(RuleBasedStateMachine):
     def _do(self, what):
         return asyncio.run_coroutine_threadsafe(what, self.loop).result(240)
 
-    def _possible(self, fault):
-        return not fault.needs or self.world.can[fault.needs]
-
     @rule(fault=st.sampled_from(FAULTS))
     def strike(self, fault):
-        if self._possible(fault):
+        if fault in possible(self.world):
             self._do(fault.strike(self.world, self.dice))
             self.struck += 1
 
@@ -51,7 +48,11 @@ class Machine(RuleBasedStateMachine):
     def strike_together(self, faults):
         async def all_of_them():
             await asyncio.gather(
-                *(one.strike(self.world, self.dice) for one in faults if self._possible(one))
+                *(
+                    one.strike(self.world, self.dice)
+                    for one in faults
+                    if one in possible(self.world)
+                )
             )
 
         self._do(all_of_them())

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from tests.prove.clients import read_files
-from tests.prove.faults import FAULTS
+from tests.prove.faults import possible
 from tests.prove.walk import Crowd, Walked, check, walk
 from tests.prove.world import World
 
@@ -23,6 +23,14 @@ def test_nothing_is_lost_or_doubled_on_a_short_walk():
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+def test_nothing_is_lost_or_doubled_where_the_store_fails_over():
+    walked = asyncio.run(walk(12, seed=2, pair=True, check_every=6, clients=6))
+    assert walked.ok, walked.as_text()
+    assert walked.faults["failover"] >= 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_each_fault_by_itself_is_survived():
     async def one_after_another():
         import random
@@ -32,9 +40,8 @@ def test_each_fault_by_itself_is_survived():
         async with World(4) as world:
             crowd = Crowd(world, 8)
             try:
-                for fault in FAULTS:
-                    if not fault.needs or world.can[fault.needs]:
-                        await fault.strike(world, dice)
+                for fault in possible(world):
+                    await fault.strike(world, dice)
                     await asyncio.sleep(0.2)
                 await check(world, crowd, walked)
             finally:

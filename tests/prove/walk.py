@@ -2,10 +2,11 @@
 
     make prove                                             1,000 faults, half an hour
     python -m tests.prove.walk --faults 50 --seed 3        a short one, with its own seed
+    python -m tests.prove.walk --pair --faults 200         over a pair of stores that fails over
 
 The seed decides which faults come, in which order and for how long; what they hit is the machine's
 to decide. Each check has all clients rest, heals everything and compares (checker.py). Writes
-build/prove.json and build/prove.txt. Exit code 1: something was lost, doubled, or does not add up.
+build/prove.json and build/prove.txt (prove-pair). Exit code 1: something was lost, doubled, or does not add up.
 """
 
 import argparse
@@ -31,6 +32,7 @@ class Walked:
     """The whole walk."""
 
     seed: int
+    pair: bool = False
     faults: Counter[str] = field(default_factory=Counter)
     seconds: float = 0
     checks: int = 0
@@ -129,13 +131,19 @@ async def check(world: World, crowd: Crowd, walked: Walked) -> None:
 
 
 async def walk(
-    faults: int, seed: int, *, clients: int = 12, check_every: int = 50, say=lambda line: None
+    faults: int,
+    seed: int,
+    *,
+    pair: bool = False,
+    clients: int = 12,
+    check_every: int = 50,
+    say=lambda line: None,
 ) -> Walked:
     """Walk, and compare every so often; ends early where something is wrong."""
     dice = random.Random(seed)
-    walked = Walked(seed)
+    walked = Walked(seed, pair)
     began = time.monotonic()
-    async with World(seed) as world:
+    async with World(seed, pair=pair) as world:
         walked.impossible = [what for what, can in world.can.items() if not can]
         crowd = Crowd(world, clients)
         try:
@@ -173,6 +181,7 @@ def main() -> int:
     options.add_argument("--faults", type=int, default=1_000)
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--clients", type=int, default=12)
+    options.add_argument("--pair", action="store_true", help="Over a pair that fails over.")
     options.add_argument("--out", type=Path, default=Path("build"))
     asked = options.parse_args()
     begun = datetime.now(UTC)
@@ -180,12 +189,15 @@ def main() -> int:
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
-    walked = asyncio.run(walk(asked.faults, asked.seed, clients=asked.clients, say=say))
+    walked = asyncio.run(
+        walk(asked.faults, asked.seed, pair=asked.pair, clients=asked.clients, say=say)
+    )
     asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "prove.json").write_text(
+    name = "prove-pair" if asked.pair else "prove"
+    (asked.out / f"{name}.json").write_text(
         json.dumps({"begun": begun.isoformat(timespec="seconds"), **walked.as_json()}, indent=1)
     )
-    (asked.out / "prove.txt").write_text(walked.as_text())
+    (asked.out / f"{name}.txt").write_text(walked.as_text())
     print(walked.as_text())
     return 0 if walked.ok else 1
 

@@ -4,6 +4,9 @@
                       └──────────[database]────────────► Postgres
     flush, watch, publish ──[store of the rest]──► Valkey;  ──[database]──► Postgres
 
+With `pair` the store is a primary and its replica, three Sentinels say which is which, and likes are
+acknowledged when both have them on their disks; nothing stands between them and the service then.
+
 Names in brackets are proxies (proxy.py). What was killed is started again by itself, as a
 supervisor would. The store's clock can be moved where libfaketime is there, and its disk filled
 where a tmpfs can be mounted; `can` says so.
@@ -34,6 +37,7 @@ from tally.tallies import read_campaign, read_hot_tally
 from tests.conftest import wait_until_async
 from tests.prove.checker import Kept
 from tests.prove.proxy import Proxy, Way
+from tests.topologies import HOST, Node, connected_replica, free_ports, in_sync
 from voting.device import Mint
 from voting.hot_state import HotState
 from voting.keys import Keys
@@ -101,8 +105,9 @@ class Part:
 class World:
     """Open it with `async with`. Everything it started ends with it."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, pair: bool = False) -> None:
         self.seed = seed
+        self.pair = pair
         self.parts: dict[str, Part] = {}
         self.proxies: dict[str, Proxy] = {}
         self.edges: list[str] = []
@@ -127,21 +132,27 @@ class World:
         self.folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="dz-")))
         self.logs = self.folder / "logs"
         self.logs.mkdir()
-        self._prepare_store()
+        if self.pair:
+            self._prepare_pair()
+        else:
+            self._prepare_store()
         self._postgres = EmbeddedPostgres(self.folder / "database")
         self._keeping: asyncio.Task | None = None
         self._stack.push_async_callback(self._end)
-        self._add("valkey", self._valkey.command, self._store_environment, self._valkey.prepare)
         self._add("postgres", self._postgres.command, dict(os.environ), self._postgres.prepare)
-        for name in ("valkey", "postgres"):
-            self.parts[name].start()
-        for server in (self._valkey, self._postgres):
-            await wait_until_async(_soon(server.is_ready), 60, f"{server.name}")
-        for name, target in (
-            ("store of the edges", self._valkey.socket_path),
-            ("store of the rest", self._valkey.socket_path),
-            ("database", self._postgres.socket_path),
-        ):
+        for part in self.parts.values():
+            part.start()
+        await wait_until_async(_soon(self._postgres.is_ready), 60, "postgres")
+        targets = {"database": self._postgres.socket_path}
+        if self.pair:
+            await self._until_a_pair()
+        else:
+            await wait_until_async(_soon(self._valkey.is_ready), 60, "valkey")
+            targets |= {
+                "store of the edges": self._valkey.socket_path,
+                "store of the rest": self._valkey.socket_path,
+            }
+        for name, target in targets.items():
             self.proxies[name] = Proxy(name, str(target))
             await self.proxies[name].start()
         await migrate(self._postgres.url, shards=SHARDS)
@@ -181,18 +192,71 @@ class World:
         home.chmod(0o700)
         self._store_home = home
         self._valkey = EmbeddedValkey(home, memory_mb=_STORE_MB)
-        self._store_environment = dict(os.environ)
+        self._hot_url = self._valkey.url
+        self._add("valkey", self._valkey.command, self._with_a_clock(), self._valkey.prepare)
+
+    def _with_a_clock(self) -> dict[str, str]:
+        """The environment of a store whose clock can be moved, where that is possible."""
+        environment = dict(os.environ)
         self._clock = self.folder / "clock"
         library = _faketime()
         self.can["move the clock"] = library is not None
         if library is not None:
             self.move_clock(0)
-            self._store_environment |= {
+            environment |= {
                 "LD_PRELOAD": library,
                 "FAKETIME_TIMESTAMP_FILE": str(self._clock),
                 "FAKETIME_NO_CACHE": "1",
                 "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             }
+        return environment
+
+    def _prepare_pair(self) -> None:
+        ports = free_ports(5)
+        folder = self.folder / "pair"
+        folder.mkdir()
+        self.can["fail over"] = True
+        self._nodes = {
+            "valkey-a": Node(folder / "a", ports[0]),
+            "valkey-b": Node(folder / "b", ports[1], f"replicaof {HOST} {ports[0]}"),
+        }
+        self._sentinels = {
+            f"sentinel-{n}": Node(
+                folder / f"sentinel-{n}",
+                ports[2 + n],
+                "sentinel down-after-milliseconds likes 1000",
+                "sentinel failover-timeout likes 5000",
+                sentinel_of=ports[0],
+            )
+            for n in range(3)
+        }
+        environment = self._with_a_clock()
+        for name, node in self._nodes.items():
+            self._add(name, node.command, environment)
+        for name, node in self._sentinels.items():
+            self._add(name, node.command, dict(os.environ))
+        for node in (*self._nodes.values(), *self._sentinels.values()):
+            self._stack.push_async_callback(node.client.aclose)
+        asked = ",".join(f"{HOST}:{node.port}" for node in self._sentinels.values())
+        self._hot_url = f"sentinel://{asked}/likes"
+
+    async def _until_a_pair(self) -> None:
+        for node in (*self._nodes.values(), *self._sentinels.values()):
+            await node.ready()
+        await in_sync(self._nodes["valkey-b"])
+        await self._nodes["valkey-a"].tell("SET", "first", 1)
+        await self._nodes["valkey-a"].tell("WAITAOF", 1, 1, 0)
+        for sentinel in self._sentinels.values():
+            await connected_replica(sentinel)
+
+    async def primary(self) -> str | None:
+        """The part that the Sentinels name; None where they do not agree just now."""
+        named = set()
+        for sentinel in self._sentinels.values():
+            with contextlib.suppress(redis.RedisError, OSError):
+                _, port = await sentinel.tell("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "likes")
+                named |= {name for name, node in self._nodes.items() if node.port == int(port)}
+        return named.pop() if len(named) == 1 else None
 
     def _add(self, name, command, environment, before=lambda: None) -> None:
         self.parts[name] = Part(name, command, environment, self.logs / name, before)
@@ -203,7 +267,10 @@ class World:
         environment = clean | {
             "DIANZAN_DATA_DIR": str(self.folder / "data"),
             "DIANZAN_ADMIN_PORT": "0",
-            "DIANZAN_VALKEY_URL": f"redis://127.0.0.1:{self.proxies[store].port}",
+            "DIANZAN_VALKEY_URL": (
+                self._hot_url if self.pair else f"redis://127.0.0.1:{self.proxies[store].port}"
+            ),
+            "DIANZAN_ACK": "replica" if self.pair else "local",
             "DIANZAN_POSTGRES_DSN": (
                 f"postgresql://dianzan@127.0.0.1:{database}/dianzan?sslmode=disable"
             ),
@@ -290,7 +357,7 @@ class World:
             ballast.unlink(missing_ok=True)
 
     def store(self) -> redis.Redis:
-        return redis.Redis.from_url(self._valkey.url, socket_timeout=5)
+        return HotState(self._hot_url, 1).of(0)
 
     async def heal(self) -> None:
         """Nothing is wrong any more, as far as the faults go."""
@@ -301,6 +368,25 @@ class World:
             part.send(signal.SIGCONT)
         if self.can["move the clock"]:
             self.move_clock(0)
+        if self.pair:
+            await self._until_both()
+
+    async def _until_both(self) -> None:
+        """There is a primary, and a replica that has caught up with it: without one nothing is
+        acknowledged."""
+
+        async def both():
+            with contextlib.suppress(redis.RedisError, OSError, KeyError):
+                name = await self.primary()
+                other = self._nodes["valkey-b" if name == "valkey-a" else "valkey-a"]
+                return (
+                    name is not None
+                    and await self._nodes[name].replication("role") == "master"
+                    and await other.replication("role") == "slave"
+                    and await other.replication("master_link_status") == "up"
+                )
+
+        await wait_until_async(both, SETTLED_SECONDS, "a primary with a replica")
 
     async def ready(self) -> None:
         """All parts run, and a like could be counted at each edge."""
@@ -326,7 +412,7 @@ class World:
         connection = await asyncpg.connect(self._postgres.url)
         why = ""
         try:
-            async with HotState(self._valkey.url, SHARDS) as hot:
+            async with HotState(self._hot_url, SHARDS) as hot:
 
                 async def at_rest():
                     nonlocal why
