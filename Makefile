@@ -2,6 +2,7 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
+SUPPLY := build/supply
 PIP := PIP_USER=0 $(BIN)/python -m pip --disable-pip-version-check --no-input -qq
 # A user's own paths would mix other packages into the locked ones.
 unexport PYTHONHOME PYTHONPATH
@@ -16,7 +17,8 @@ ifneq ($(shell cat $(VENV)/.made-at 2>/dev/null),$(CURDIR))
 $(shell rm -f $(VENV)/.made-at $(VENV)/.run-installed $(VENV)/.test-installed)
 endif
 
-.PHONY: run test test-all test-slow test-again figures check bench prove rehearse widget node-tools lock clean
+.PHONY: run test test-all test-slow test-again figures check bench prove rehearse widget node-tools lock \
+	sbom audit clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.run-installed
@@ -76,10 +78,29 @@ node-tools: voting/widget/node_modules/.installed tests/browser/node_modules/.in
 
 # The lock files, anew from pyproject.toml; uv is needed for this alone.
 LOCK := uv pip compile --universal --generate-hashes --no-header --no-emit-index-url \
-	--no-emit-find-links --python-version 3.11 --quiet pyproject.toml
+	--no-emit-find-links --python-version 3.11 --quiet
 lock:
-	$(LOCK) --extra build -o requirements.txt
-	$(LOCK) --extra build --extra dev -c requirements.txt -o requirements-dev.txt
+	$(LOCK) pyproject.toml --extra build -o requirements.txt
+	$(LOCK) pyproject.toml --extra build --extra dev -c requirements.txt -o requirements-dev.txt
+	$(LOCK) --group supply -o requirements-supply.txt
+
+# What the service is made of, as CycloneDX: every package of requirements.txt with its hashes.
+sbom: $(SUPPLY)/.installed
+	@mkdir -p build
+	@$(SUPPLY)/bin/cyclonedx-py requirements --pyproject pyproject.toml --mc-type application \
+		--output-reproducible --output-file build/sbom.cdx.json requirements.txt
+	@echo build/sbom.cdx.json
+
+# Whether a known weakness is in what is locked: asks the advisory database over the network.
+audit: $(SUPPLY)/.installed
+	@$(SUPPLY)/bin/pip-audit --strict --disable-pip --require-hashes -r requirements.txt
+
+$(SUPPLY)/.installed: requirements-supply.txt $(VENV)/.made-at
+	@echo "Installing what requirements-supply.txt locks ..." >&2
+	@$(BIN)/python -m venv --clear $(SUPPLY)
+	@PIP_USER=0 $(SUPPLY)/bin/python -m pip --disable-pip-version-check --no-input -qq install \
+		--require-hashes -r requirements-supply.txt
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build *.egg-info

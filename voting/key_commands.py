@@ -24,6 +24,22 @@ def show() -> None:
     _print(Keys.load(load_settings().keys_path), time.time())
 
 
+@keys.command("make")
+def make() -> None:
+    """Make the key file of a new installation, where there is none: for edges that no `dianzan up`
+    runs. It is DIANZAN_KEYS_FILE, or secrets/keys.json in the data folder, for its owner alone.
+
+    Keep a copy off the machine: without it no token and no receipt is known any more. Then says
+    what `keys show` says. A file that is there stays as it is.
+    """
+    path = load_settings().keys_path
+    made = not path.exists()
+    held = Keys.load_or_make(path)
+    if made:
+        typer.echo(f"Made the keys of this installation: {path} (keep a copy)", err=True)
+    _print(held, time.time())
+
+
 @keys.command("rotate")
 def rotate(
     leaked: Annotated[

@@ -135,7 +135,7 @@ class Keys:
         except FileNotFoundError:
             raise KeyFileError(
                 f"no key file at {path}: copy the installation's, "
-                "or let `dianzan up` make the first one"
+                "or make the first one with `dianzan keys make`"
             ) from None
         except OSError as why:
             raise KeyFileError(f"the key file {path} cannot be read: {why.strerror}") from None

@@ -309,3 +309,16 @@ def test_command_without_a_key_file_says_so(path, dianzan):
     for words in (["show"], ["rotate"]):
         assert isinstance(dianzan(*words).exception, KeyFileError)
     assert list(path.parent.iterdir()) == []
+
+
+def test_command_makes_the_file_where_there_is_none_and_leaves_one_that_is_there(path, dianzan):
+    path.unlink()
+    made = dianzan("make")
+    assert made.exit_code == 0
+    assert str(path) in made.stderr
+    assert made.stdout == "1\tsigns\tfrom the beginning\n"
+    first = path.read_bytes()
+    assert path.stat().st_mode & 0o777 == 0o600
+    again = dianzan("make")
+    assert (again.stdout, again.stderr) == (made.stdout, "")
+    assert path.read_bytes() == first
