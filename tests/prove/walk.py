@@ -6,7 +6,8 @@
 
 The seed decides which faults come, in which order and for how long; what they hit is the machine's
 to decide. Each check has all clients rest, heals everything and compares (checker.py). Writes
-build/prove.json and build/prove.txt (prove-pair). Exit code 1: something was lost, doubled, or does not add up.
+build/prove.json and build/prove.txt (prove-pair). Exit code 1: something was lost, doubled, or does
+not add up.
 """
 
 import argparse

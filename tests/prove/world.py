@@ -4,8 +4,9 @@
                       └──────────[database]────────────► Postgres
     flush, watch, publish ──[store of the rest]──► Valkey;  ──[database]──► Postgres
 
-With `pair` the store is a primary and its replica, three Sentinels say which is which, and likes are
-acknowledged when both have them on their disks; nothing stands between them and the service then.
+With `pair` the store is a primary and its replica, three Sentinels say which is which, and likes
+are acknowledged when both have them on their disks; nothing stands between them and the service
+then.
 
 Names in brackets are proxies (proxy.py). What was killed is started again by itself, as a
 supervisor would. The store's clock can be moved where libfaketime is there, and its disk filled
