@@ -150,7 +150,11 @@ def _let_find_running_servers() -> None:
     """
     if "up" in sys.argv[1:2] or "--help" in sys.argv:
         return
-    from deploy.local.run_folder import addresses_of_running_servers, port_of_running_console
+    from deploy.local.run_folder import (
+        addresses_of_running_servers,
+        port_of_running_console,
+        shards_of_running_servers,
+    )
     from voting.settings import load_settings
 
     settings = load_settings()
@@ -161,6 +165,9 @@ def _let_find_running_servers() -> None:
     found = addresses_of_running_servers(settings.data_dir)
     if settings.valkey_url is None and "valkey-server" in found:
         os.environ["DIANZAN_VALKEY_URL"] = found["valkey-server"]
+        shards = shards_of_running_servers(settings.data_dir)
+        if shards and "shards" not in settings.model_fields_set:
+            os.environ["DIANZAN_SHARDS"] = str(shards)
     if settings.postgres_dsn is None and "postgres" in found:
         os.environ["DIANZAN_POSTGRES_DSN"] = found["postgres"]
 

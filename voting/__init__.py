@@ -32,6 +32,7 @@ and beside it:
     whole_files.py   files that are there whole or not at all
     store_address.py where the store is: one server, a pair that fails over, a Cluster
     store_line.py    the vote path's connection to the store; store_lines.py: by shard
+    shards.py        how many shards there are, as the database remembers it
     hot_state.py     the store by shard for everything that is not on the vote path
     process.py       how every long-lived process of ours starts, logs and stops
     heartbeat.py     what each process says of itself every few seconds

@@ -3,6 +3,7 @@
     up.lock          held (flock) by the one `dianzan up` of this folder; holds its pid
     processes.json   name -> pid, create_time and stop signal of each child
     servers.json     addresses of the embedded servers, for other commands
+    shards.json      how many shards those servers have
     console.json     the port of the console, for links to it
 
 The lock is the truth, and the kernel drops it with its holder. The notes outlive a kill -9: from
@@ -26,6 +27,7 @@ from deploy.local.servers import EmbeddedServer, answers, private_folder
 _LOCK = "up.lock"
 _PROCESSES = "processes.json"
 _SERVERS = "servers.json"
+_SHARDS = "shards.json"
 _CONSOLE = "console.json"
 
 
@@ -85,6 +87,10 @@ class RunFolder:
     def forget_servers(self) -> None:
         (self._folder / _SERVERS).unlink(missing_ok=True)
 
+    def note_shards(self, shards: int) -> None:
+        """Let other commands know how many they have."""
+        self._write(_SHARDS, {"shards": shards})
+
     def note_console(self, port: int) -> None:
         """Let other commands make links to it."""
         self._write(_CONSOLE, {"port": port})
@@ -142,6 +148,12 @@ def addresses_of_running_servers(data_dir: Path, patience_seconds: float = 10) -
         if len(found) == len(noted) or time.monotonic() > deadline or not _is_up(data_dir):
             return found
         time.sleep(0.05)
+
+
+def shards_of_running_servers(data_dir: Path) -> int | None:
+    """How many shards the servers of this folder have; None where no `up` has said it."""
+    shards = _read(data_dir / "run" / _SHARDS).get("shards")
+    return shards if isinstance(shards, int) else None
 
 
 def port_of_running_console(data_dir: Path) -> int | None:

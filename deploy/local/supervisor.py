@@ -108,6 +108,7 @@ async def _start(
         children[-1].start()
     await _all_ready(children)
     run.note_servers(list(servers.values()))
+    run.note_shards(settings.shards)
     opened.callback(run.forget_servers)
 
     valkey_url = _address(servers, "valkey-server", settings.valkey_url)

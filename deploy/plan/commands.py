@@ -90,11 +90,11 @@ def plan_campaign(
 
 
 def read_count(text: str) -> float:
-    """500k, 100M, 1.5G as a number; ValueError."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kMG]?)", text)
+    """500k, 100M, 1.5G (or 1.5B) as a number; ValueError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kMGB]?)", text)
     if not match or not float(match[1]):
-        raise ValueError(f"--likes {text}: a number above 0, perhaps with k, M or G")
-    return float(match[1]) * {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}[match[2]]
+        raise ValueError(f"--likes {text}: a number above 0, perhaps with k, M or G (a billion)")
+    return float(match[1]) * {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "B": 1e9}[match[2]]
 
 
 def _as_text(planned: Plan, steps: list[Plan]) -> str:

@@ -18,5 +18,6 @@ answers.py       Outcome -> HTTP, and all other refusals; errors of pages: site/
 board.py         what the public may see of the counts; encoded.py, compressed.py: as bytes
 live_catalog.py  campaigns and pictures in memory; media.py: their addresses
 origins.py       which pages may hand in likes
-key_watch.py, store_watch.py, known_*.py, log_desk.py, metrics.py, parts.py: what works beside
+key_watch.py, store_watch.py, known_*.py, loop_lag.py, log_desk.py, metrics.py, parts.py: what works
+                 beside
 """
