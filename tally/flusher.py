@@ -378,6 +378,7 @@ class Flusher:
             self._metrics.gaps.inc()
             after = await reached(journal.valkey, self._shard)
             await self._give_back(store, journal, after, watermark)
+        await self._give_back_gaps(store, journal)  # those that a store kept us from
         window = RetainedWindow(self._retain_bytes)
         if watermark.entry >= 0:
             await journal.walk(watermark.id, window)
@@ -520,6 +521,11 @@ class Flusher:
         await store.add_entries(Batch([_unpack(last)]))
         return last[0]
 
+    def stopped(self, why: JournalError) -> None:
+        """It will not go on by itself; nobody need wait for it. Its lag grows from here on."""
+        log.error("shard-stopped", shard=self._shard, why=str(why))
+        self._say_ready()
+
     def _say_ready(self) -> None:
         if self._ready is not None:
             self._ready()
@@ -612,8 +618,7 @@ async def _run_all(flushers: Sequence[Flusher]) -> None:
             await flusher.run()
         except JournalError as why:
             stopped.append(why)
-            if len(stopped) < len(flushers):
-                log.error("shard-stopped", shard=flusher._shard, why=str(why))
+            flusher.stopped(why)
 
     running = [asyncio.create_task(run(flusher)) for flusher in flushers]
     try:

@@ -75,6 +75,7 @@ async def flushing(tmp_path, valkey_url, postgres_dsn, shards=SHARDS, only=(), *
     task = asyncio.create_task(flush(settings, stop, ready.set, CollectorRegistry(), only=only))
     waiting = asyncio.create_task(ready.wait())
     await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED, timeout=30)
+    assert task.done() or ready.is_set(), "neither ready nor at its end"
     try:
         yield task
     finally:
