@@ -396,6 +396,15 @@ class World:
             return all(part.alive for part in self.parts.values())
 
         await wait_until_async(all_alive, SETTLED_SECONDS, "processes")
+
+        async def database():
+            with contextlib.suppress(asyncpg.PostgresError, OSError, TimeoutError):
+                connection = await asyncpg.connect(self._postgres.url, timeout=5)
+                await connection.close()
+                return True
+
+        # It may still read what it wrote before it was killed.
+        await wait_until_async(database, SETTLED_SECONDS, "the database")
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as http:
             for edge in self.edges:
 
