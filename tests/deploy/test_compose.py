@@ -19,6 +19,7 @@ import yaml
 from deploy.cli import COMMANDS
 from tests.campaigns import add_campaign
 from tests.conftest import wait_until_async
+from tests.deploy.test_grafana import OF_UP_ALONE, exposed, shown_in_dashboards
 from tests.deploy.test_tls import write_certificate
 from tests.nginx import NGINX, needs_nginx
 from voting.settings import Settings
@@ -221,6 +222,7 @@ async def test_every_service_of_ours_serves_with_these_settings_and_ends_in_time
         for name in OURS:
             if name not in ("migrate", "keys"):
                 running[name] = await started(name)
+        told = ""
         async with aiohttp.ClientSession() as http:
             for name, (process, environment) in running.items():
 
@@ -229,13 +231,16 @@ async def test_every_service_of_ours_serves_with_these_settings_and_ends_in_time
                     try:
                         answer = await http.get(f"http://{HOST}:{port}/metrics")
                     except aiohttp.ClientConnectionError:
-                        return False
-                    return answer.status == 200
+                        return None
+                    return await answer.text() if answer.status == 200 else None
 
-                await wait_until_async(served, 60, f"/metrics of {name}")
+                text = await wait_until_async(served, 60, f"/metrics of {name}")
+                assert "process_resident_memory_bytes" in exposed(text), name
+                told += text
                 assert process.returncode is None
                 if OURS[name]["command"][0] == "edge":
                     await _healthy_by_its_own_check(OURS[name], environment)
+        assert shown_in_dashboards() - exposed(told) - OF_UP_ALONE == set()
         for process, _ in running.values():
             process.send_signal(signal.SIGTERM)
         for name, (process, _) in running.items():

@@ -7,7 +7,7 @@ prometheus_client counter costs 1 us per like, this 0.05; a Counter keyed by an 
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from voting.ballot import Cast, Outcome
@@ -41,6 +41,7 @@ class EdgeMetrics:
             buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256),
         )
         self.registry.register(self)
+        ProcessCollector(registry=self.registry)
 
     def count(self, cast: Cast) -> None:
         """One ballot whose client is told what became of it."""
