@@ -147,6 +147,22 @@ def test_what_is_published_is_listened_to():
         assert ("ports" in service) == (name == "nginx")
 
 
+def test_prometheus_asks_every_process_that_stays_and_calls_it_as_up_does():
+    told = yaml.safe_load((FOLDER / "prometheus" / "containers.yml").read_text())
+    [job] = told["scrape_configs"]
+    port = Settings.model_fields["admin_port"].default
+    asked = {
+        target: each["labels"]["process"]
+        for each in job["static_configs"]
+        for target in each["targets"]
+    }
+    staying = OURS.keys() - {"migrate", "keys"}
+    assert asked == {f"{name}:{port}": name for name in staying}
+    for service in OURS.values():
+        assert service["environment"]["DIANZAN_ADMIN_HOST"] == "0.0.0.0"  # noqa: S104
+        assert "DIANZAN_ADMIN_PORT" not in service["environment"]
+
+
 @needs_nginx
 def test_nginx_finds_nothing_wrong_in_its_file(tmp_path):
     for name in ("cdn.conf", "tls.conf"):

@@ -44,8 +44,12 @@ def test_every_rule_says_how_bad_it_is_and_what_it_means():
 @needs_promtool
 @pytest.mark.parametrize(
     "arguments",
-    [("check", "config", "prometheus.yml"), ("test", "rules", "rules_test.yml")],
-    ids=["configuration", "rules"],
+    [
+        ("check", "config", "prometheus.yml"),
+        ("check", "config", "containers.yml"),
+        ("test", "rules", "rules_test.yml"),
+    ],
+    ids=["configuration", "containers", "rules"],
 )
 def test_promtool_finds_nothing_wrong(arguments):
     ended = subprocess.run(
