@@ -1,5 +1,6 @@
 """Runbooks are run: each command block against a real service, and the down ones while it is."""
 
+import asyncio
 import os
 import re
 import signal
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.conftest import PROGRAM, a_service
+from tests.acceptance.test_nothing_is_lost import tokens_of
+from tests.acceptance.voters import Voters
 from tests.conftest import wait_until
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "runbooks"
@@ -32,7 +35,7 @@ def run(service, block):
         cwd=service.folder,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
     )
 
@@ -55,6 +58,7 @@ def test_links_lead_to_runbooks_and_a_page_is_a_page(runbook):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("runbook", RUNBOOKS, ids=lambda path: path.stem)
 def test_every_block_runs_and_says_something(service, runbook):
     assert blocks(runbook)
@@ -87,3 +91,22 @@ def test_the_first_block_answers_while_the_part_is_down_and_the_last_once_it_is_
     )
     # Each part finds it again at its own pace; a block that reads through it may still be refused.
     wait_until(lambda: run(service, last).returncode == 0, 40, "the last block to run")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_the_drill_of_a_backup_counts_what_was_counted_and_leaves_nothing(service):
+    campaign = service.ready["campaign"]
+    voters = Voters(service.ready["edge"], campaign, ["zhang-heng"])
+    told = asyncio.run(voters.vote(tokens_of(service, 7, campaign), 1))
+    assert told.acknowledged
+    make, restore, drill, _ = blocks(FOLDER / "backup.md")
+    for block in (make, restore):
+        done = run(service, block)
+        assert done.returncode == 0, done.stderr
+    counted = run(service, f'dianzan tally --campaign "{campaign}"').stdout.splitlines()[1]
+    done = run(service, drill)
+    assert done.returncode == 0, done.stderr
+    # Out of the database, and out of a store that began empty.
+    assert done.stdout.count(counted) == 2, (counted, done.stdout)
+    assert not list(service.folder.glob("drill*"))
