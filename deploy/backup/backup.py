@@ -51,12 +51,12 @@ async def make_backup(
                 raise BackupError(str(why)) from None
             run_program(
                 "pg_dump",
+                dsn,
                 "--format=custom",
                 "--compress=gzip:1",
                 "--no-owner",
                 "--no-privileges",
                 f"--file={aside / DUMP}",
-                dsn,
             )
             votes = await connection.fetchval(
                 "SELECT coalesce(sum(counted + held + struck), 0)::bigint FROM tallies"

@@ -155,10 +155,10 @@ def _pg_restore(folder: Path, dsn: str) -> None:
     # One transaction: all of it is there, or nothing.
     run_program(
         "pg_restore",
+        dsn,
         "--single-transaction",
         "--exit-on-error",
         "--no-owner",
         "--no-privileges",
-        f"--dbname={dsn}",
         str(folder / DUMP),
     )

@@ -173,6 +173,18 @@ def test_a_backup_that_fails_leaves_nothing(original, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_what_a_killed_backup_left_is_not_in_the_next_one(original, tmp_path):
+    left = tmp_path / ".again.unfinished"
+    (left / "files").mkdir(parents=True)
+    (left / "files" / "half").write_text("of a backup that was killed")
+    out = tmp_path / "again"
+    done = original.dianzan("backup", "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert "without keys" in done.stderr
+    assert not any("half" in name or "secrets" in name for name in read_backup(out)["files"])
+    assert not left.exists()
+
+
 def test_into_a_database_elsewhere_it_comes_only_where_that_is_empty(original, target):
     url = str(original.ready["postgres"])
 
