@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ from deploy.backup.programs import (
     digest_of,
     files_below,
     run_program,
+    to_disk,
 )
 from tally.publishing.publication import PublicationError, journal_ends, until_flushed
 from voting.hot_state import HotState
@@ -83,6 +83,7 @@ async def make_backup(
 @contextlib.contextmanager
 def _built_aside(out: Path) -> Iterator[Path]:
     """A folder that becomes `out` at the end, by one rename; gone where something failed."""
+    out = out.resolve()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise BackupError(f"{out} is there already: a backup gets a folder of its own")
     aside = out.with_name(f".{out.name}.unfinished")
@@ -91,9 +92,7 @@ def _built_aside(out: Path) -> Iterator[Path]:
     aside.mkdir(mode=0o700, parents=True)
     try:
         yield aside
-        for path in files_below(aside):
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+        to_disk(aside)
         aside.rename(out)
     finally:
         shutil.rmtree(aside, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import signal
 import sys
 from collections.abc import Iterator
 from datetime import timedelta
@@ -132,6 +133,8 @@ def retain(
 
 @contextlib.contextmanager
 def _in_plain_words() -> Iterator[None]:
+    # Whoever ends us lets us clean up, and end what we started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         yield
     except BackupError as why:

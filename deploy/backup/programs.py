@@ -87,6 +87,13 @@ def copy_kept(data_dir: Path, target: Path, names: tuple[str, ...]) -> None:
             shutil.copy2(source, target / name)
 
 
+def to_disk(folder: Path) -> None:
+    """Every file of it is on the disk when this returns."""
+    for path in files_below(folder):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+
+
 def digest_of(path: Path) -> str:
     """SHA-256, hexadecimal."""
     digest = hashlib.sha256()

@@ -16,7 +16,15 @@ import asyncpg
 import psutil
 
 from deploy.backup.backup import DUMP, LAYOUT, MANIFEST
-from deploy.backup.programs import FILES, SECRETS, BackupError, copy_kept, digest_of, run_program
+from deploy.backup.programs import (
+    FILES,
+    SECRETS,
+    BackupError,
+    copy_kept,
+    digest_of,
+    run_program,
+    to_disk,
+)
 from deploy.local.run_folder import AlreadyUp, hold_run_folder
 from deploy.local.servers import EmbeddedPostgres, private_folder
 from voting.keys import KeyFileError, Keys
@@ -70,6 +78,7 @@ def restore(folder: Path, *, data_dir: Path, dsn: str | None, keys: Path | None)
             copy_kept(folder / "files", aside, FILES)
             shutil.copytree(secrets, aside / SECRETS)
             private_folder(aside / SECRETS)
+            to_disk(aside)
             if dsn is None:
                 _into_embedded(folder, aside)
             else:

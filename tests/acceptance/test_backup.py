@@ -209,6 +209,28 @@ def test_into_a_database_elsewhere_it_comes_only_where_that_is_empty(original, t
     assert asyncio.run(count()) >= len(original.before)
 
 
+def test_a_backup_that_is_told_to_end_leaves_nothing(original, tmp_path):
+    flusher = original.pids()["flush"]
+    os.kill(flusher, signal.SIGSTOP)
+    try:
+        # It waits for this one, which nobody brings into Postgres.
+        asyncio.run(original.crowd.vote(original.tokens[50:52], 1, at_once=1))
+        process = subprocess.Popen(
+            [PROGRAM, "backup", "--out", tmp_path / "out"],
+            env=original.environment,
+            cwd=original.folder,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        wait_until((tmp_path / ".out.unfinished" / "files").exists, 60, "its beginning")
+        process.terminate()
+        said = process.communicate(timeout=60)[1]
+        assert process.returncode == 143, said
+        assert not list(tmp_path.iterdir())
+    finally:
+        os.kill(flusher, signal.SIGCONT)
+
+
 def test_the_tally_of_the_service_was_not_touched(original):
     """Last: all of the above happened beside it."""
     told = original.crowd.told
