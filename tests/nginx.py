@@ -78,7 +78,10 @@ def configuration(folder, include, edge_ports, port):
     """The text of a whole nginx.conf: the test's frame, the lines of the README, the file."""
     beside = re.findall(r"^```nginx\n(.*?)^```", (FOLDER / "README.md").read_text(), re.M | re.S)[0]
     for line, ours in (
-        ("server 127.0.0.1:8080;", " ".join(f"server 127.0.0.1:{each};" for each in edge_ports)),
+        (
+            "server 127.0.0.1:8080 fail_timeout=1s;",
+            " ".join(f"server 127.0.0.1:{each} fail_timeout=1s;" for each in edge_ports),
+        ),
         ("/var/cache/nginx/dianzan", f"{folder}/cache"),
     ):
         assert beside.count(line) == 1

@@ -127,7 +127,7 @@ def test_nginx_knows_every_edge_and_is_believed_by_all_who_stand_behind_it():
     edges = [service for service in OURS.values() if service["command"][0] == "edge"]
     port = Settings.model_fields["edge_port"].default
     upstream = re.search(r"upstream dianzan_edge \{(.*?)\}", NGINX_CONF, re.DOTALL)[1]
-    assert re.findall(r"server (\S+);", upstream) == [
+    assert re.findall(r"server (\S+) fail_timeout=1s;", upstream) == [
         f"{edge['networks']['inside']['ipv4_address']}:{port}" for edge in edges
     ]
     nginx = SERVICES["nginx"]["networks"]["inside"]["ipv4_address"]

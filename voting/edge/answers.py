@@ -144,6 +144,10 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
         return b"%b%bContent-Length: %d\r\n\r\n%b" % (head, rest, len(body), body)
 
 
+LAST = b"Connection: close\r\n"
+"""Line of a head that says that nothing more is answered on this connection."""
+
+
 @lru_cache(maxsize=1_024)
 def _post_headers(
     content_type: str, origin: str | None, retry_after_seconds: int | None = None
@@ -284,18 +288,22 @@ class WrittenAnswer(web.StreamResponse):
     """
 
     def __init__(self, answer: Answer) -> None:
-        self._wire = answer.wire()
+        self._answer = answer
+        self._is_last = False
 
     @property
     def keep_alive(self) -> bool:
-        return True
+        return not self._is_last
+
+    def force_close(self) -> None:
+        self._is_last = True
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         protocol = request.protocol
         transport = protocol.transport
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client hung up")
-        transport.write(self._wire)
+        transport.write(self._answer.wire(LAST if self._is_last else b""))
         if protocol._paused:
             await protocol._drain_helper()
         return None

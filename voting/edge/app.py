@@ -41,7 +41,7 @@ from voting.edge.log_desk import LogDesk
 from voting.edge.loop_lag import LoopLag, yields
 from voting.edge.metrics import EdgeMetrics
 from voting.edge.parts import EDGE, Edge
-from voting.edge.protocol import EdgeServer
+from voting.edge.protocol import QUIET_SECONDS, EdgeServer
 from voting.edge.site import campaign as campaign_site
 from voting.edge.site import candidate as candidate_site
 from voting.edge.site import (
@@ -383,8 +383,11 @@ async def _public_site(
         # Who waits in our backlog would be reset by closing the listener: take them in first.
         await asyncio.sleep(_LAST_ACCEPTS_SECONDS)
         listener.close()
+        server.draining = True
         if lane is not None:
             await lane.drain(_DRAIN_SECONDS)
+        else:
+            await server.until_left(QUIET_SECONDS)
         server.pre_shutdown()
         await server.shutdown(_DRAIN_SECONDS)
         await runner.cleanup()

@@ -37,7 +37,7 @@ import structlog
 
 from voting.ballot import Cast
 from voting.edge import protocol
-from voting.edge.answers import Answer, refusal
+from voting.edge.answers import LAST, Answer, refusal
 from voting.edge.bodies import USUAL_JSON_TYPES
 from voting.edge.client_facts import Client
 from voting.edge.compressed import accepts_gzip
@@ -254,12 +254,18 @@ class FastLane:
             connection.end_if_late(now)
 
     async def drain(self, seconds: float) -> None:
-        """Let no connection go on; those with answers on their way have this long."""
+        """Let no connection go on: each one's next answer says that it is the last, and who asks
+        for nothing is closed after a while. What is not over after so many seconds is broken off.
+        Known weakness: a client that keeps an idle connection for longer than that while, and asks
+        at the moment in which it is closed, must ask again."""
         self.draining = True
-        deadline = self.now() + seconds
+        began = self.now()
+        deadline = began + seconds
         while self.connections and self.now() < deadline:
-            for connection in list(self.connections):
-                connection.end_if_idle()
+            quiet_since = self.now() - protocol.QUIET_SECONDS
+            if quiet_since >= began:
+                for connection in list(self.connections):
+                    connection.end_if_idle(quiet_since)
             await asyncio.sleep(0.02)
         for connection in list(self.connections):
             connection.abort()
@@ -482,6 +488,9 @@ class LaneConnection(asyncio.Protocol):
             return
         while ours and (wire := ours[0].wire) is not None:
             del ours[0]
+            if not ours and self.lane.draining:
+                # Behind the first line; made here, for it is asked of no other like.
+                wire = wire.replace(b"\r\n", b"\r\n" + LAST, 1)
             transport.write(wire)
         if not ours:
             if self.lane.draining:
@@ -581,7 +590,7 @@ class LaneConnection(asyncio.Protocol):
             most = protocol.BODY_SECONDS_MAX if self._awaits_body else protocol.HEAD_SECONDS_MAX
             if now - self._held_since > most:
                 if self._awaits_body:
-                    transport.write(refusal("late").wire(b"Connection: close\r\n"))
+                    transport.write(refusal("late").wire(LAST))
                 transport.close()
         elif now - self._active_at > protocol.KEEP_ALIVE_SECONDS and (
             self._idle or self._writing_paused
@@ -589,8 +598,9 @@ class LaneConnection(asyncio.Protocol):
             # Who does not read its answers either is gone for all we know.
             transport.abort() if self._writing_paused else transport.close()
 
-    def end_if_idle(self) -> None:
-        if self._transport is not None and self._idle:
+    def end_if_idle(self, quiet_since: float) -> None:
+        """Close where no request is under way, and nothing has come since then."""
+        if self._transport is not None and self._idle and self._active_at <= quiet_since:
             self._transport.close()
 
     def abort(self) -> None:

@@ -21,6 +21,10 @@ BODY_SECONDS_MAX = 10.0
 KEEP_ALIVE_SECONDS = 75.0
 _FOREVER_SECONDS = 1e9
 BODY_BYTES_MAX = 4_096
+QUIET_SECONDS = 1.0
+"""An edge that ends closes a connection on which nothing was asked for so long. Longer than a proxy
+keeps an idle one (deploy/nginx: 500 ms): then it is the proxy who closes, and never we, under a
+request that just left."""
 
 
 class EdgeProtocol(RequestHandler):
@@ -119,8 +123,17 @@ class EdgeServer(web.Server):
     """Makes connections and ends those whose head does not come."""
 
     def __init__(self, handler: Any, *, connections_max: int, **options: Any) -> None:
+        self.draining = False
+        """Set when the edge ends: each answer is its connection's last, and says so."""
+
+        async def handle(request: web.BaseRequest) -> web.StreamResponse:
+            answer: web.StreamResponse = await handler(request)
+            if self.draining:
+                answer.force_close()
+            return answer
+
         super().__init__(
-            handler,
+            handle,
             keepalive_timeout=KEEP_ALIVE_SECONDS,
             lingering_time=2.0,
             # A compressed body is refused; it must not be unpacked first.
@@ -133,6 +146,13 @@ class EdgeServer(web.Server):
 
     def __call__(self) -> RequestHandler:
         return EdgeProtocol(self, loop=self._loop, **self._kwargs)
+
+    async def until_left(self, seconds: float) -> None:
+        """Until nobody is connected, or so many seconds have passed."""
+        deadline = self._loop.time() + seconds
+        # aiohttp tells nobody when one is lost.
+        while self.connections and self._loop.time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
 
     def behind(self) -> EdgeProtocol:
         """A connection behind one of the fast lane, which keeps the time for both."""
