@@ -41,7 +41,11 @@ class Node:
                 f"replica-announce-ip {HOST}",
             ]
         else:
-            config = [f"sentinel monitor likes {HOST} {sentinel_of} 1"]
+            # Else Sentinels tell each other that they are at 127.0.0.1, and none is ever elected.
+            config = [
+                f"sentinel announce-ip {HOST}",
+                f"sentinel monitor likes {HOST} {sentinel_of} 1",
+            ]
         config += [f"port {port}", f"bind {HOST}", f"dir {folder}", *more]
         self._config = folder / "node.conf"
         self._config.write_text("\n".join(config))
@@ -162,3 +166,18 @@ async def connected_replica(sentinel):
         return await sentinel.tell("SENTINEL REPLICAS", "likes")
 
     await wait_until_async(knows, PATIENCE_SECONDS, what="a sentinel that knows the replica")
+
+
+async def in_touch(sentinels):
+    """Until each of them can reach all: before that they elect nobody."""
+
+    async def reach_all():
+        for sentinel in sentinels:
+            with contextlib.suppress(redis.ResponseError):
+                said = await sentinel.tell("SENTINEL", "CKQUORUM", "likes")
+                if said.startswith(f"OK {len(sentinels)} usable"):
+                    continue
+            return False
+        return True
+
+    await wait_until_async(reach_all, PATIENCE_SECONDS, what="Sentinels in touch")

@@ -65,6 +65,7 @@ class Client:
         self._clicks = itertools.count()
         self._file = (folder / f"client-{number:03}").open("a", buffering=1)
         self.retries = 0
+        self.acknowledged = 0
         self.liking = False
         """A click of it has no answer yet."""
 
@@ -112,6 +113,7 @@ class Client:
                 status = 0
             if status in _ANSWERS:
                 self._write("told", click, status)
+                self.acknowledged += status == 201
                 return
             assert status in (0, 503), f"an answer that the contract does not know: {status}"
             self.retries += 1

@@ -19,6 +19,7 @@ PARTS = (
     # Of the one store, or of the pair.
     *("valkey", "valkey-a", "valkey-b", "sentinel-0"),
 )
+_PAIR = ("valkey-a", "valkey-b")
 PROXIES = ("store of the edges", "store of the rest", "database")
 
 
@@ -82,24 +83,79 @@ async def _two_at_once(world, dice):
     await asyncio.gather(*(one.strike(world, dice) for one in dice.sample(possible(world), 2)))
 
 
-async def _failover(world, dice):
-    """The primary is gone until another one stands in, or nobody does."""
-    name = await world.primary()
-    if name is None:
+async def _another(world, name):
+    """Until the Sentinels name another one, or do not."""
+
+    async def named():
+        return await world.primary() not in (name, None)
+
+    # Sentinels who were not scheduled for two seconds decide nothing for the next thirty.
+    with contextlib.suppress(AssertionError):
+        await wait_until_async(named, 40, "another primary")
+
+
+async def _primary_killed(world, dice):
+    if (name := await world.primary()) is None:
         return
     part = world.parts[name]
     part.held_back = True
     part.send(signal.SIGKILL)
-
-    async def another():
-        return await world.primary() not in (name, None)
-
     try:
-        with contextlib.suppress(AssertionError):
-            await wait_until_async(another, 20, "another primary")
+        await _another(world, name)
         await asyncio.sleep(dice.uniform(0, 1))
     finally:
         part.held_back = False
+
+
+async def _primary_hangs(world, dice):
+    """It comes to in the belief that it is still the one."""
+    if (name := await world.primary()) is None:
+        return
+    world.parts[name].send(signal.SIGSTOP)
+    try:
+        await _another(world, name)
+        await asyncio.sleep(dice.uniform(0, 1))
+    finally:
+        world.parts[name].send(signal.SIGCONT)
+
+
+async def _one_after_the_other(world, dice):
+    """Who was promoted dies before the other one has caught up."""
+    await _primary_killed(world, dice)
+    await asyncio.sleep(dice.uniform(0, 0.5))
+    await _primary_killed(world, dice)
+
+
+async def _by_the_operator(world, dice):
+    """The primary lives, takes likes, and is told to be none."""
+    if (name := await world.primary()) is None:
+        return
+    await world.ask_a_sentinel_to_fail_over()
+    await _another(world, name)
+
+
+async def _both_killed(world, dice):
+    for name in _PAIR:
+        world.parts[name].send(signal.SIGKILL)
+
+
+async def _replica_away(world, dice):
+    """Nothing can be acknowledged meanwhile."""
+    part = world.parts[_PAIR[await world.primary() == _PAIR[0]]]
+    part.held_back = True
+    part.send(signal.SIGKILL)
+    try:
+        await asyncio.sleep(dice.uniform(0.5, 3))
+    finally:
+        part.held_back = False
+
+
+async def _replication_cut(world, dice):
+    with contextlib.suppress(redis.RedisError, OSError):
+        async with world.store() as store:
+            for _ in range(dice.randint(1, 4)):
+                await store.client_kill_filter(_type="replica")
+                await asyncio.sleep(dice.uniform(0.01, 0.2))
 
 
 async def _postgres_away_for_long(world, dice):
@@ -162,7 +218,13 @@ FAULTS = (
         for way in (Way.DELAY, Way.SWALLOW, Way.ONE_WAY, Way.REFUSE)
     ),
     *(Fault(f"reset: {proxy}", _reset(proxy), 2, proxy) for proxy in PROXIES),
-    Fault("failover", _failover, 8, "fail over"),
+    Fault("failover: primary killed", _primary_killed, 8, "fail over"),
+    Fault("failover: primary hangs and comes to", _primary_hangs, 6, "fail over"),
+    Fault("failover: one after the other killed", _one_after_the_other, 3, "fail over"),
+    Fault("failover: by the operator", _by_the_operator, 4, "fail over"),
+    Fault("kill -9 both stores", _both_killed, 2, "fail over"),
+    Fault("replica away", _replica_away, 2, "fail over"),
+    Fault("replication cut", _replication_cut, 3, "fail over"),
     Fault("Postgres away for long", _postgres_away_for_long),
     Fault("store out of memory", _out_of_memory, 2),
     Fault("store's clock moved", _clock, 3, "move the clock"),

@@ -22,10 +22,14 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tests.conftest import wait_until_async
 from tests.prove.checker import Findings, compare
 from tests.prove.clients import Client, read_files
 from tests.prove.faults import choose
 from tests.prove.world import SETTLED_SECONDS, World
+
+_PAUSES = 0.7
+_AGAIN_SECONDS = 20
 
 
 @dataclass
@@ -42,6 +46,7 @@ class Walked:
     unknown_stored: int = 0
     stored: int = 0
     retries: int = 0
+    failovers: int = 0
     restarts: dict[str, int] = field(default_factory=dict)
     impossible: list[str] = field(default_factory=list)
     findings: Findings = field(default_factory=Findings)
@@ -65,6 +70,7 @@ class Walked:
             f"lost {len(self.findings.lost)}, doubled {len(self.findings.doubled)}, foreign "
             f"{len(self.findings.foreign)}, sums that differ {len(self.findings.sums)}",
             f"tries again: {self.retries:,}",
+            *([f"failovers: {self.failovers:,}"] if self.pair else []),
             "",
             *(f"{count:5}  {name}" for name, count in self.faults.most_common()),
             "",
@@ -103,6 +109,20 @@ class Crowd:
         yield read_files(self._folder)
         self._go.set()
 
+    @property
+    def acknowledged(self) -> int:
+        return sum(client.acknowledged for client in self.clients)
+
+    async def acknowledged_again(self, likes: int = 20) -> None:
+        """Until so many more were acknowledged, or it takes too long for a walk."""
+        wanted = self.acknowledged + likes
+
+        async def enough():
+            return self.acknowledged >= wanted
+
+        with contextlib.suppress(AssertionError):
+            await wait_until_async(enough, _AGAIN_SECONDS, "likes")
+
     async def end(self) -> None:
         self._stop.set()
         self._go.set()
@@ -128,6 +148,7 @@ async def check(world: World, crowd: Crowd, walked: Walked) -> None:
     walked.stored = len(kept.votes)
     walked.unknown_stored = walked.stored - walked.acknowledged
     walked.retries = sum(client.retries for client in crowd.clients)
+    walked.failovers = world.failovers
     walked.restarts = {name: part.starts - 1 for name, part in world.parts.items()}
 
 
@@ -153,6 +174,10 @@ async def walk(
                 walked.faults[fault.name] += 1
                 await fault.strike(world, dice)
                 await asyncio.sleep(dice.uniform(0, 0.6))
+                # Who was away has to catch up before anything is acknowledged on two disks: faults
+                # without a pause would hit a service at rest.
+                if world.pair and dice.random() < _PAUSES:
+                    await crowd.acknowledged_again()
                 if number % check_every == 0 or number == faults:
                     await check(world, crowd, walked)
                     walked.seconds = time.monotonic() - began

@@ -38,7 +38,7 @@ from tally.tallies import read_campaign, read_hot_tally
 from tests.conftest import wait_until_async
 from tests.prove.checker import Kept
 from tests.prove.proxy import Proxy, Way
-from tests.topologies import HOST, Node, connected_replica, free_ports, in_sync
+from tests.topologies import HOST, Node, connected_replica, free_ports, in_sync, in_touch
 from voting.device import Mint
 from voting.hot_state import HotState
 from voting.keys import Keys
@@ -106,9 +106,10 @@ class Part:
 class World:
     """Open it with `async with`. Everything it started ends with it."""
 
-    def __init__(self, seed: int, *, pair: bool = False) -> None:
+    def __init__(self, seed: int, *, pair: bool = False, replicas: int = 1) -> None:
         self.seed = seed
         self.pair = pair
+        self._replicas = replicas
         self.parts: dict[str, Part] = {}
         self.proxies: dict[str, Proxy] = {}
         self.edges: list[str] = []
@@ -213,18 +214,21 @@ class World:
         return environment
 
     def _prepare_pair(self) -> None:
-        ports = free_ports(5)
+        ports = free_ports(4 + self._replicas)
         folder = self.folder / "pair"
         folder.mkdir()
         self.can["fail over"] = True
         self._nodes = {
             "valkey-a": Node(folder / "a", ports[0]),
-            "valkey-b": Node(folder / "b", ports[1], f"replicaof {HOST} {ports[0]}"),
+            **{
+                f"valkey-{name}": Node(folder / name, port, f"replicaof {HOST} {ports[0]}")
+                for name, port in zip("bcd", ports[4:], strict=False)
+            },
         }
         self._sentinels = {
             f"sentinel-{n}": Node(
                 folder / f"sentinel-{n}",
-                ports[2 + n],
+                ports[1 + n],
                 "sentinel down-after-milliseconds likes 1000",
                 "sentinel failover-timeout likes 5000",
                 sentinel_of=ports[0],
@@ -233,7 +237,9 @@ class World:
         }
         environment = self._with_a_clock()
         for name, node in self._nodes.items():
-            self._add(name, node.command, environment)
+            # One of them alone: a failover then moves the time.
+            clock = environment if name == "valkey-a" else dict(os.environ)
+            self._add(name, node.command, clock)
         for name, node in self._sentinels.items():
             self._add(name, node.command, dict(os.environ))
         for node in (*self._nodes.values(), *self._sentinels.values()):
@@ -244,11 +250,23 @@ class World:
     async def _until_a_pair(self) -> None:
         for node in (*self._nodes.values(), *self._sentinels.values()):
             await node.ready()
-        await in_sync(self._nodes["valkey-b"])
+        for name in list(self._nodes)[1:]:
+            await in_sync(self._nodes[name])
         await self._nodes["valkey-a"].tell("SET", "first", 1)
-        await self._nodes["valkey-a"].tell("WAITAOF", 1, 1, 0)
+        await self._nodes["valkey-a"].tell("WAITAOF", 1, self._replicas, 0)
         for sentinel in self._sentinels.values():
             await connected_replica(sentinel)
+        await in_touch(self._sentinels.values())
+
+    @property
+    def failovers(self) -> int:
+        """As the Sentinel saw them that saw most: at least so many."""
+        logs = [self.logs / name for name in self.parts if name.startswith("sentinel")]
+        return max((log.read_text().count("+switch-master") for log in logs), default=0)
+
+    async def ask_a_sentinel_to_fail_over(self) -> None:
+        with contextlib.suppress(redis.RedisError, OSError):
+            await self._sentinels["sentinel-1"].tell("SENTINEL", "FAILOVER", "likes")
 
     async def primary(self) -> str | None:
         """The part that the Sentinels name; None where they do not agree just now."""
@@ -276,7 +294,8 @@ class World:
                 f"postgresql://dianzan@127.0.0.1:{database}/dianzan?sslmode=disable"
             ),
             "DIANZAN_SHARDS": str(SHARDS),
-            "DIANZAN_STORE_TIMEOUT_MS": "700",
+            # Of it half is for the replica's disk.
+            "DIANZAN_STORE_TIMEOUT_MS": "1500" if self.pair else "700",
             "DIANZAN_FLUSH_EVERY_MS": "50",
             "DIANZAN_JOURNAL_RETAIN_MB": "1",
             "DIANZAN_CHALLENGE": "off",
@@ -370,24 +389,25 @@ class World:
         if self.can["move the clock"]:
             self.move_clock(0)
         if self.pair:
-            await self._until_both()
+            await self._until_all_follow()
 
-    async def _until_both(self) -> None:
-        """There is a primary, and a replica that has caught up with it: without one nothing is
-        acknowledged."""
+    async def _until_all_follow(self) -> None:
+        """There is a primary, and the others have caught up with it: without one of them nothing
+        is acknowledged."""
 
-        async def both():
-            with contextlib.suppress(redis.RedisError, OSError, KeyError):
-                name = await self.primary()
-                other = self._nodes["valkey-b" if name == "valkey-a" else "valkey-a"]
-                return (
-                    name is not None
-                    and await self._nodes[name].replication("role") == "master"
-                    and await other.replication("role") == "slave"
-                    and await other.replication("master_link_status") == "up"
-                )
+        async def all_follow():
+            with contextlib.suppress(redis.RedisError, OSError):
+                if (primary := await self.primary()) is None:
+                    return False
+                for name, node in self._nodes.items():
+                    info = await node.client.info("replication")
+                    if name == primary and info["role"] != "master":
+                        return False
+                    if name != primary and info.get("master_link_status") != "up":
+                        return False
+                return True
 
-        await wait_until_async(both, SETTLED_SECONDS, "a primary with a replica")
+        await wait_until_async(all_follow, SETTLED_SECONDS, "a primary whom all follow")
 
     async def ready(self) -> None:
         """All parts run, and a like could be counted at each edge."""
