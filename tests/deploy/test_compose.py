@@ -163,6 +163,15 @@ def test_prometheus_asks_every_process_that_stays_and_calls_it_as_up_does():
         assert "DIANZAN_ADMIN_PORT" not in service["environment"]
 
 
+def test_a_store_finds_the_folder_that_its_file_names_and_keeps_its_votes_on_a_volume():
+    [folder] = re.findall(r"^dir (\S+)$", (FOLDER / "valkey" / "valkey.conf").read_text(), re.M)
+    for name in ("valkey", "valkey-replica"):
+        service = SERVICES[name]
+        assert folder in service["tmpfs"]
+        kept = service["command"][service["command"].index("--dir") + 1]
+        assert f"{name}-data:{kept}" in service["volumes"]
+
+
 @needs_nginx
 def test_nginx_finds_nothing_wrong_in_its_file(tmp_path):
     for name in ("cdn.conf", "tls.conf"):
