@@ -50,14 +50,9 @@ WHERE inhparent = 'votes'::regclass;
 SELECT pg_advisory_xact_lock(1685745780, 0);
 
 -- name: make_partition
--- One campaign day's rows. Made beside the parent and then attached: that takes SHARE UPDATE
--- EXCLUSIVE on it, so neither reads nor COPY wait, where CREATE ... PARTITION OF would stop both.
--- A parent's statement triggers do not fire for its partitions: each gets its own.
--- {name}, {day} and {next_day} are ours, made from a date.
-CREATE TABLE {name} (LIKE votes INCLUDING ALL);
-CREATE TRIGGER votes_only_grow BEFORE UPDATE OR DELETE OR TRUNCATE ON {name}
-    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
-ALTER TABLE votes ATTACH PARTITION {name} FOR VALUES FROM ('{day}') TO ('{next_day}');
+-- One campaign day's rows: a table of the owner's, made by the owner's function, for a flusher need
+-- not own `votes`.
+SELECT make_day_of_votes($1);
 
 -- name: read_votes
 -- Rows of one entry's positions, to compare with the journal; columns as rows.py writes them.

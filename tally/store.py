@@ -227,11 +227,7 @@ class ShardStore:
             for day in sorted(wanted):
                 name = f"votes_{day:%Y%m%d}"
                 if name not in present:
-                    await self.connection.execute(
-                        SQL["make_partition"].format(
-                            name=name, day=day, next_day=day + timedelta(days=1)
-                        )
-                    )
+                    await self.connection.execute(SQL["make_partition"], day)
         self._days |= days
 
 
