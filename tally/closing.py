@@ -26,7 +26,7 @@ from redis.exceptions import ClusterDownError, OutOfMemoryError, ReadOnlyError, 
 
 from tally.delivery import outbox
 from tally.hot_functions import call_loaded
-from tally.patience import Guard
+from tally.patience import VALKEY_AWAY, Guard
 from tally.store import read_queries
 from voting.campaign import microseconds, moment_at
 from voting.function_library import read_library
@@ -118,18 +118,35 @@ async def keep_closings(
     campaigns = await connection.fetch(_SQL["list_closing_times"])
     if not campaigns:
         return kept
+    away: Exception | None = None
     for shard in hot.shards:
-        valkey = hot.of(shard)
-        fields = [closed_field(row["number"]) for row in campaigns]
-        asked = valkey.hmget(head_key(shard), fields)
-        entries = await cast(Awaitable[list[bytes | None]], asked)
-        seconds, micros = await valkey.time()
-        now = moment_at(seconds * 1_000_000 + micros, UTC)
-        for row, entry in zip(campaigns, entries, strict=True):
-            async with guard(f"end of campaign {row['number']} on shard {shard}"):
-                if (row["closes_at"] <= now) != (entry is not None):
-                    await _keep(connection, hot, shard, row["number"], kept)
+        try:
+            await _keep_shard(connection, hot, shard, campaigns, kept, guard)
+        except VALKEY_AWAY as why:
+            away = why  # the others get theirs
+    if away is not None:
+        raise away
     return kept
+
+
+async def _keep_shard(
+    connection: asyncpg.Connection,
+    hot: HotState,
+    shard: int,
+    campaigns: list[asyncpg.Record],
+    kept: Kept,
+    guard: Guard,
+) -> None:
+    valkey = hot.of(shard)
+    fields = [closed_field(row["number"]) for row in campaigns]
+    asked = valkey.hmget(head_key(shard), fields)
+    entries = await cast(Awaitable[list[bytes | None]], asked)
+    seconds, micros = await valkey.time()
+    now = moment_at(seconds * 1_000_000 + micros, UTC)
+    for row, entry in zip(campaigns, entries, strict=True):
+        async with guard(f"end of campaign {row['number']} on shard {shard}"):
+            if (row["closes_at"] <= now) != (entry is not None):
+                await _keep(connection, hot, shard, row["number"], kept)
 
 
 async def _keep(
@@ -148,11 +165,7 @@ async def _keep(
             closed = await close(valkey, shard, campaign, epoch_floor=floor, not_before_us=due_us)
             if closed is not None and closed.new:
                 kept.closed.append((campaign, shard))
-                # The last shard's end is the campaign's.
-                others = [n for n in hot.shards if n != shard]
-                if not row["is_test"] and all(
-                    [await is_closed(hot.of(n), n, campaign) for n in others]
-                ):
+                if not row["is_test"] and await _closed_on_others(hot, shard, campaign):
                     await outbox.add(
                         connection,
                         outbox.Event.CLOSED,
@@ -169,6 +182,15 @@ async def _keep(
                     f"{row['id']}/{row['version']}",
                     {"campaign": row["id"], "closes_at": closes_at.isoformat()},
                 )
+
+
+async def _closed_on_others(hot: HotState, shard: int, campaign: int) -> bool:
+    """Whether this is the last shard's end, which is the campaign's. One that is away is still to
+    be closed: whoever does that comes last."""
+    try:
+        return all([await is_closed(hot.of(n), n, campaign) for n in hot.shards if n != shard])
+    except VALKEY_AWAY:
+        return False
 
 
 async def flushed_closings(
