@@ -141,6 +141,11 @@ class BallotBox:
         return self.refusing or self.late_batches > 0 or self.waiting >= self._waiting_max
 
     @property
+    def crowded(self) -> bool:
+        """Whether as many wait as may."""
+        return self.waiting >= self._waiting_max
+
+    @property
     def stands_still(self) -> bool:
         """Whether no ballot is taken now, however few wait: the store has no room, or is late."""
         return self.refusing or self.late_batches > 0
@@ -235,6 +240,11 @@ class BallotBoxes:
             if not box.full:
                 return False
         return True
+
+    @property
+    def crowded(self) -> bool:
+        """Whether as many ballots wait as may, on every shard."""
+        return all(box.crowded for box in self._boxes)
 
     @property
     def stand_still(self) -> bool:

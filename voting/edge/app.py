@@ -433,7 +433,7 @@ def _dispatcher(
     async def handle(request: web.Request) -> web.StreamResponse:
         edge.metrics.by_aiohttp += 1
         message = request._message
-        if (edge.loop_lag.behind or edge.ballot_boxes.full) and yields(
+        if (edge.loop_lag.behind or edge.ballot_boxes.crowded) and yields(
             message.method, message.path
         ):
             edge.metrics.problems["put-off"] += 1

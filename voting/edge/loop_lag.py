@@ -1,8 +1,8 @@
 """How late the event loop is: what everything on it waits before it has its turn.
 
 Likes are answered on the same loop as pages, pictures and tiles of the log. Where it is behind, or
-no like can be taken, those that only read are asked to come again (503 with Retry-After), first of
-all what a cache keeps anyway. Never what a like needs: cards, counts, devices, receipts.
+as many likes wait as may, those that only read are asked to come again (503 with Retry-After),
+first of all what a cache keeps anyway. Never what a like needs: cards, counts, devices, receipts.
 """
 
 import asyncio
