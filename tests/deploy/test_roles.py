@@ -177,6 +177,12 @@ ALLOWED = [
     ("edge", "FCALL cast 1 {s0}:head"),
     ("edge", "XADD {s63}:journal * entry x"),
     ("edge", "CONFIG GET appendfsync"),
+    # A solution of a challenge serves once.
+    ("edge", "SET {s0}:spent:nonce 1 NX EX 240"),
+    # What a failover lost is compared and given back.
+    ("flush", "HGETALL {s0}:tally:stars"),
+    ("flush", "HSETNX {s0}:life:stars device 1"),
+    ("flush", "FCALL give_back 2 {s0}:day:stars:1 {s0}:life:stars"),
     ("flush", "XTRIM {s0}:journal MINID 5-0"),
     ("flush", "UNLINK {s0}:day:stars:1"),
     ("flush", "SCAN 0 MATCH {s0}:* COUNT 500"),
