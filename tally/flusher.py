@@ -371,7 +371,8 @@ class Flusher:
     async def _follow_journal(self, store: ShardStore, journal: Journal) -> None:
         """Flush until a stop, then until the journal is empty."""
         watermark = await store.open()
-        self._metrics.complete_until(self._shard, watermark.at_us)
+        if watermark.at_us:  # else nobody has looked yet, and the first look says it
+            self._metrics.complete_until(self._shard, watermark.at_us)
         newest = await journal.last()
         if watermark.entry >= 0 and (newest is None or newest[0] < watermark.id):
             # A replica that was promoted, or a file without its end: before anybody casts.
@@ -618,7 +619,8 @@ async def _run_all(flushers: Sequence[Flusher]) -> None:
             await flusher.run()
         except JournalError as why:
             stopped.append(why)
-            flusher.stopped(why)
+            if len(flushers) > 1:
+                flusher.stopped(why)
 
     running = [asyncio.create_task(run(flusher)) for flusher in flushers]
     try:

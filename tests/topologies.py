@@ -104,36 +104,50 @@ async def in_sync(replica):
 
 
 @contextlib.asynccontextmanager
-async def running_cluster(folder):
-    """A primary with shard 0, another with shard 1, and a replica of the first."""
-    ports = free_ports(6)
+async def running_cluster(folder, *, node_timeout_ms=60_000):
+    """Six servers: primaries of shard 0, 1 and 2, then their replicas in the same order. Where a
+    primary is gone for longer than the timeout, the others elect its replica."""
+    ports = free_ports(12)
     nodes = [
         Node(
             folder / f"{n}",
             ports[n],
             "cluster-enabled yes",
+            f"cluster-node-timeout {node_timeout_ms}",
+            # A replica that is a moment behind may stand in: there is no other.
+            "cluster-replica-validity-factor 0",
             f"cluster-announce-ip {HOST}",
-            f"cluster-port {ports[3 + n]}",
+            f"cluster-port {ports[6 + n]}",
         )
-        for n in range(3)
+        for n in range(6)
     ]
-    async with started(*nodes) as (one, two, replica):
-        await one.tell("CLUSTER ADDSLOTSRANGE", 0, 11999)
-        await two.tell("CLUSTER ADDSLOTSRANGE", 12000, 16383)
-        for other in (1, 2):
-            await one.tell("CLUSTER MEET", HOST, ports[other], ports[3 + other])
+    async with started(*nodes):
+        primaries, replicas = nodes[:3], nodes[3:]
+        slots = [await nodes[0].tell("CLUSTER KEYSLOT", f"{{s{shard}}}") for shard in range(3)]
+        ordered = sorted(range(3), key=lambda shard: slots[shard])
+        starts = [0, *(slots[shard] for shard in ordered[1:]), 16_384]
+        for shard, first, behind in zip(ordered, starts[:-1], starts[1:], strict=True):
+            await primaries[shard].tell("CLUSTER ADDSLOTSRANGE", first, behind - 1)
+        for n, other in enumerate(nodes[1:], 1):
+            await nodes[0].tell("CLUSTER MEET", HOST, other.port, ports[6 + n])
         names = [await node.tell("CLUSTER MYID") for node in nodes]
 
         async def met():
             infos = [await node.tell("CLUSTER INFO") for node in nodes]
             return all(
-                info["cluster_state"] == "ok" and info["cluster_known_nodes"] == "3"
+                info["cluster_state"] == "ok" and info["cluster_known_nodes"] == "6"
                 for info in infos
             )
 
         await wait_until_async(met, PATIENCE_SECONDS, what="a cluster")
-        await replica.tell("CLUSTER REPLICATE", names[0])
-        await in_sync(replica)
+        for name, replica in zip(names, replicas, strict=False):
+            await replica.tell("CLUSTER REPLICATE", name)
+        for primary, replica in zip(primaries, replicas, strict=True):
+            await in_sync(replica)
+            # Only when its first file is whole has a replica anything on its disk.
+            key = f"{{s{primaries.index(primary)}}}:first"
+            await primary.tell("SET", key, 1)
+            await primary.tell("WAITAOF", 1, 1, 0)
         yield nodes
 
 

@@ -180,7 +180,7 @@ async def poll(postgres, valkey):
 
 @pytest.fixture
 async def cluster(tmp_path_factory):
-    """A primary with shard 0, another with shard 1, and a replica of the first."""
+    """Primaries of shard 0, 1 and 2, then their replicas in the same order."""
     async with running_cluster(tmp_path_factory.mktemp("cluster")) as nodes:
         yield nodes
 

@@ -21,7 +21,7 @@ from tests.assertions import Portal, add_keys
 from tests.campaigns import add_campaign
 from tests.conftest import running, wait_until_async
 from tests.integration.conftest import running_edge
-from tests.topologies import HOST, PATIENCE_SECONDS
+from tests.topologies import HOST, PATIENCE_SECONDS, running_cluster
 from voting.edge.app import EdgeError
 from voting.hot_state import HotState
 from voting.journal import JournalError, journal_key
@@ -39,6 +39,14 @@ async def other_valkey(tmp_path):
     server = EmbeddedValkey(folder, memory_mb=64)
     with running(server) as process:
         yield server, process
+
+
+@pytest.fixture
+async def hasty_cluster(tmp_path_factory):
+    """One that replaces a primary after two seconds."""
+    folder = tmp_path_factory.mktemp("cluster")
+    async with running_cluster(folder, node_timeout_ms=2_000) as nodes:
+        yield nodes
 
 
 @pytest.fixture
@@ -84,14 +92,15 @@ async def flushing(tmp_path, valkey_url, postgres_dsn, shards=SHARDS, only=(), *
         await asyncio.wait_for(task, 30)
 
 
-async def stored(postgres_dsn, counted, seconds=PATIENCE_SECONDS):
-    """The tally out of Postgres, once it has so many."""
+async def stored(postgres_dsn, votes, seconds=PATIENCE_SECONDS):
+    """The tally out of Postgres, once it has so many votes, held ones among them: all of a test's
+    come from one address."""
 
     async def there():
         tally = await read_tally(postgres_dsn, "spring")
-        return tally if tally.counted >= counted else None
+        return tally if tally.counted + tally.held >= votes else None
 
-    return await wait_until_async(there, seconds, what=f"{counted} likes in Postgres")
+    return await wait_until_async(there, seconds, what=f"{votes} likes in Postgres")
 
 
 async def test_likes_of_all_shards_are_one_tally_everywhere(
@@ -323,7 +332,7 @@ async def test_postgres_never_has_what_no_replica_has(tmp_path, pair, postgres_d
 async def test_a_shard_that_moves_in_a_cluster_neither_loses_nor_doubles_a_like(
     tmp_path, cluster, postgres_dsn, postgres, spring
 ):
-    one, two, _ = cluster
+    one, two, *_ = cluster
     url = f"cluster://{HOST}:{one.port},{HOST}:{two.port}"
     clicks = itertools.count()
     async with running_edge(tmp_path, url, postgres_dsn, shards=SHARDS) as edge:
@@ -365,10 +374,85 @@ async def test_a_shard_that_moves_in_a_cluster_neither_loses_nor_doubles_a_like(
         assert set(answers) == {201}
         async with flushing(tmp_path, url, postgres_dsn):
             tally = await stored(postgres_dsn, len(answers))
-        assert tally.counted == len(answers)
+        assert tally.counted + tally.held == len(answers)
         campaign = await read_campaign(postgres, "spring")
         async with HotState(url, SHARDS) as hot:
             assert (await read_hot_tally(hot, campaign)).counts == tally.counts
+
+
+@pytest.mark.timeout(240)
+async def test_a_primary_that_dies_in_a_cluster_loses_nothing_that_was_acknowledged(
+    tmp_path, hasty_cluster, postgres_dsn, postgres
+):
+    """DIANZAN_ACK=replica; the other primaries elect its replica by themselves, and devices of
+    their shards vote on meanwhile."""
+    shards = 3
+    await declare_shards(postgres, shards)
+    await add_campaign(postgres, "spring", rules={"candidates_per_day": 3})
+    first, _, _, replica, _, _ = hasty_cluster
+    url = f"cluster://{','.join(f'{HOST}:{node.port}' for node in hasty_cluster)}"
+    answers = {}
+    over = asyncio.Event()
+    clicks = itertools.count()
+    async with (
+        running_edge(tmp_path, url, postgres_dsn, shards=shards, ack="replica") as edge,
+        flushing(tmp_path, url, postgres_dsn, shards=shards, ack="replica"),
+    ):
+        campaign = edge.parts.catalog.campaigns["spring"]
+
+        async def like_again_and_again(shard):
+            """A new device for each like, all on one shard; a 503 is tried again."""
+            while not over.is_set():
+                now = datetime.now(UTC).timestamp()
+                token = edge.parts.mint.issue(campaign, now, shard=shard)
+                click = f"click-{shard}-{next(clicks):08}"
+                while True:
+                    status, _ = await edge.like(token, "c001", click=click)
+                    if status != 503:
+                        break
+                answers.setdefault(shard, []).append(status)
+                # Enough of them, and room for the servers.
+                await asyncio.sleep(0.02)
+
+        likers = [
+            asyncio.create_task(like_again_and_again(shard))
+            for shard in range(shards)
+            for _ in range(2)
+        ]
+
+        async def some(shard, more_than):
+            return len(answers.get(shard, ())) > more_than
+
+        for shard in range(shards):
+            await wait_until_async(
+                lambda shard=shard: some(shard, 10), PATIENCE_SECONDS, what=f"likes of {shard}"
+            )
+        first.process.kill()
+        first.process.wait()
+        before = len(answers[1])
+        await wait_until_async(
+            lambda: some(1, before + 10), PATIENCE_SECONDS, what="likes of the other shards"
+        )
+
+        async def promoted():
+            return await replica.replication("role") == "master"
+
+        await wait_until_async(promoted, PATIENCE_SECONDS, what="its replica in its place")
+        # A server that comes back is its replica, without which nothing is acknowledged.
+        first.spawn()
+        before = len(answers[0])
+        await wait_until_async(
+            lambda: some(0, before + 10), 2 * PATIENCE_SECONDS, what="likes of its shard"
+        )
+        over.set()
+        await asyncio.gather(*likers)
+        statuses = [status for of_shard in answers.values() for status in of_shard]
+        assert set(statuses) == {201}
+        tally = await stored(postgres_dsn, len(statuses), 2 * PATIENCE_SECONDS)
+        assert tally.counted + tally.held == len(statuses)
+        async with HotState(url, shards) as hot:
+            found = await reconcile(postgres, hot, await read_campaign(postgres, "spring"))
+            assert found.off == ()
 
 
 async def test_a_migration_with_more_shards_is_remembered_and_fewer_are_refused(

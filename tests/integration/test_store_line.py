@@ -49,7 +49,7 @@ async def waited_out(ask):
 
 
 async def test_in_a_cluster_each_shard_is_found_and_found_again_after_it_moved(cluster):
-    one, two, _ = cluster
+    one, two, *_ = cluster
     url = f"cluster://{HOST}:{two.port},{HOST}:{one.port}"
     lines = StoreLines(url, 2, library=COUNTING)
     async with running(lines), HotState(url, 2) as hot:
@@ -76,7 +76,7 @@ async def test_in_a_cluster_each_shard_is_found_and_found_again_after_it_moved(c
 
 
 async def test_in_a_cluster_a_line_leaves_a_primary_that_was_demoted(cluster):
-    one, _, replica = cluster
+    one, _, _, replica, *_ = cluster
     line = StoreLine(f"cluster://{HOST}:{one.port}", library=COUNTING)
     async with running(line):
         first = line.replid

@@ -294,8 +294,6 @@ async def run_edge(
         ):
             await stack.enter_async_context(_running(background, give_up))
         await _until_ready(edge, child)
-        admin_url = await stack.enter_async_context(_admin_site(edge, *admin))
-        await stack.enter_async_context(_public_site(edge, listening, give_up))
         metrics.gauges |= {
             "dianzan_ballots_waiting": ("Ballots waiting or in flight.", lambda: boxes.waiting),
             "dianzan_store_late": (
@@ -319,6 +317,8 @@ async def run_edge(
                 lambda: boxes.all_ready,
             ),
         }
+        admin_url = await stack.enter_async_context(_admin_site(edge, *admin))
+        await stack.enter_async_context(_public_site(edge, listening, give_up))
         # What is alive now stays for good: the collector need not walk it again. Measured: p99
         # 27 -> 16 ms.
         gc.collect()
