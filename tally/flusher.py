@@ -378,7 +378,7 @@ class Flusher:
             # A replica that was promoted, or a file without its end: before anybody casts.
             self._metrics.gaps.inc()
             after = await reached(journal.valkey, self._shard)
-            await self._give_back(store, journal, after, watermark)
+            await self._give_back(store, journal, after, Reached(watermark.epoch, watermark.seq))
         await self._give_back_gaps(store, journal)  # those that a store kept us from
         window = RetainedWindow(self._retain_bytes)
         if watermark.entry >= 0:
@@ -476,11 +476,11 @@ class Flusher:
         while self._gaps:
             gap = self._gaps[0]
             after = Reached(gap.before.epoch, gap.seq + gap.votes)
-            await self._give_back(store, journal, after, Watermark(*gap.before, gap.seq, 0))
+            await self._give_back(store, journal, after, Reached(gap.before.epoch, gap.seq))
             self._gaps.pop(0)
 
     async def _give_back(
-        self, store: ShardStore, journal: Journal, after: Reached, until: Watermark
+        self, store: ShardStore, journal: Journal, after: Reached, until: Reached
     ) -> None:
         done = await give_back(store.connection, journal.valkey, self._shard, after, until)
         self._sums_low = True

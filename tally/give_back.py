@@ -27,9 +27,9 @@ import redis.asyncio as redis
 
 from tally.hot_functions import call_loaded
 from tally.reconcile import Off, reconcile
-from tally.store import Watermark, read_queries
+from tally.store import SQL, read_queries
 from voting.ballot import Outcome
-from voting.campaign import Campaign, microseconds
+from voting.campaign import Campaign
 from voting.catalog import load_campaigns
 from voting.function_library import read_library
 from voting.hot_state import HotState
@@ -45,7 +45,7 @@ _AT_ONCE = 500
 
 
 class Reached(NamedTuple):
-    """How far a shard's hot state remembers."""
+    """How far a shard is: in the hot state, or in Postgres."""
 
     epoch: int
     seq: int
@@ -74,12 +74,12 @@ async def give_back(
     valkey: redis.Redis,
     shard: int,
     after: Reached,
-    until: Watermark,
+    until: Reached,
 ) -> GivenBack:
     """Tell the shard of the likes behind `after` that Postgres has up to `until`, and let its
     positions go on behind that. The connection must be in no transaction. Raises redis' errors
     where nobody knows how far it came: again from the start."""
-    here = (after.epoch, after.seq, until.epoch, until.seq)
+    here = (*after, *until)
     given = again = 0
     seconds, micros = await valkey.time()
     now_us = seconds * 1_000_000 + micros
@@ -99,7 +99,7 @@ async def give_back(
                     )
                     given += int(answer[0])
                     again += int(answer[1])
-    await call_loaded(valkey, LIBRARY, FOLLOW, 1, head_key(shard), until.epoch, until.seq)
+    await call_loaded(valkey, LIBRARY, FOLLOW, 1, head_key(shard), *until)
     return GivenBack(max(0, until.seq - after.seq), given, again)
 
 
@@ -133,15 +133,13 @@ async def _give_lives(
     shard: int,
     campaign: Campaign,
     today: date,
-    until: Watermark,
+    until: Reached,
 ) -> None:
     """What devices gave on the days before, where nothing is known of them: of a store that is
     empty. Today's come with their records. Weakness: who liked before this came has less counted
     than it gave."""
     key = life_key(shard, campaign.id)
-    rows = await connection.fetch(
-        _SQL["read_lives"], campaign.number, shard, today, until.epoch, until.seq
-    )
+    rows = await connection.fetch(_SQL["read_lives"], campaign.number, shard, today, *until)
     for at in range(0, len(rows), _AT_ONCE):
         async with valkey.pipeline(transaction=False) as pipeline:
             for row in rows[at : at + _AT_ONCE]:
@@ -206,10 +204,14 @@ def _field(off: Off) -> str:
 async def rebuild(connection: asyncpg.Connection, hot: HotState) -> dict[int, GivenBack]:
     """Give back all of today's likes that Postgres has; what came of it, by shard. For a store that
     is empty, or damaged: nobody's likes are given twice."""
-    marks = {row["shard"]: row for row in await connection.fetch(_SQL["read_marks"])}
-    done = {}
-    for shard in hot.shards:
-        if (row := marks.get(shard)) is not None:
-            until = Watermark(row["epoch"], row["entry"], row["seq"], microseconds(row["at"]))
-            done[shard] = await give_back(connection, hot.of(shard), shard, Reached(0, 0), until)
-    return done
+    return {
+        row["shard"]: await give_back(
+            connection,
+            hot.of(row["shard"]),
+            row["shard"],
+            Reached(0, 0),
+            Reached(row["epoch"], row["seq"]),
+        )
+        for row in await connection.fetch(SQL["read_watermarks"])
+        if row["seq"]
+    }

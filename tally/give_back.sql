@@ -13,10 +13,6 @@ SELECT device, count(*) AS likes FROM votes
 WHERE campaign = $1 AND shard = $2 AND day < $3 AND (epoch, seq) <= ($4, $5)
 GROUP BY device;
 
--- name: read_marks
--- How far each shard is.
-SELECT shard, epoch, entry, seq, at FROM watermarks WHERE seq > 0 ORDER BY shard;
-
 -- name: lock_sums
 -- One mends sums at a time ("dzgb"); to the end of the session or the unlock.
 SELECT pg_advisory_lock(1685743458, 0);

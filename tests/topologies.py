@@ -103,6 +103,16 @@ async def in_sync(replica):
     await wait_until_async(synced, what="a replica in sync")
 
 
+async def told(node, *words):
+    """Tell it until it does as it is told: it may not have heard of the others yet."""
+
+    async def accepted():
+        with contextlib.suppress(redis.ResponseError):
+            return [await node.tell(*words)]
+
+    await wait_until_async(accepted, PATIENCE_SECONDS, what=" ".join(map(str, words)))
+
+
 @contextlib.asynccontextmanager
 async def running_cluster(folder, *, node_timeout_ms=60_000):
     """Six servers: primaries of shard 0, 1 and 2, then their replicas in the same order. Where a
@@ -141,12 +151,12 @@ async def running_cluster(folder, *, node_timeout_ms=60_000):
 
         await wait_until_async(met, PATIENCE_SECONDS, what="a cluster")
         for name, replica in zip(names, replicas, strict=False):
-            await replica.tell("CLUSTER REPLICATE", name)
+            await told(replica, "CLUSTER REPLICATE", name)
         for primary, replica in zip(primaries, replicas, strict=True):
             await in_sync(replica)
             # Only when its first file is whole has a replica anything on its disk.
             key = f"{{s{primaries.index(primary)}}}:first"
-            await primary.tell("SET", key, 1)
+            await told(primary, "SET", key, 1)
             await primary.tell("WAITAOF", 1, 1, 0)
         yield nodes
 

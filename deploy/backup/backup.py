@@ -71,9 +71,11 @@ async def make_backup(
             "votes_at_least": int(votes),
             "keys": with_keys,
             "files": {
-                str(path.relative_to(aside)): {"sha256": digest_of(path), "bytes": size}
+                str(path.relative_to(aside)): {
+                    "sha256": digest_of(path),
+                    "bytes": path.stat().st_size,
+                }
                 for path in files_below(aside)
-                if (size := path.stat().st_size) >= 0
             },
         }
         (aside / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")

@@ -7,14 +7,14 @@ import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import asyncpg
 import typer
-from pydantic import SecretStr
 
 from deploy.backup.programs import BackupError
-from voting.settings import Settings, load_settings
+from tally.commands import address_of, fail
+from voting.settings import load_settings
 
 app = typer.Typer()
 
@@ -52,8 +52,8 @@ def backup(
             make_backup(
                 out,
                 data_dir=settings.data_dir,
-                dsn=_address(settings, settings.postgres_dsn),
-                valkey_url=_address(settings, settings.valkey_url),
+                dsn=address_of(settings, settings.postgres_dsn, "DIANZAN_POSTGRES_DSN"),
+                valkey_url=address_of(settings, settings.valkey_url, "DIANZAN_VALKEY_URL"),
                 shards=settings.shards,
                 with_keys=with_keys,
             )
@@ -111,8 +111,10 @@ def retain(
 
     settings = load_settings()
 
+    dsn = address_of(settings, settings.postgres_dsn, "DIANZAN_POSTGRES_DSN")
+
     async def run() -> Any:
-        connection = await asyncpg.connect(_address(settings, settings.postgres_dsn))
+        connection = await asyncpg.connect(dsn)
         try:
             return await destroy(
                 connection,
@@ -138,26 +140,12 @@ def _in_plain_words() -> Iterator[None]:
     try:
         yield
     except BackupError as why:
-        _fail(str(why))
+        fail(str(why))
     except OSError as why:
-        _fail(f"{why.filename or 'a server'}: {why.strerror or why}")
+        fail(f"{why.filename or 'a server'}: {why.strerror or why}")
     except asyncpg.UndefinedTableError:
-        _fail("the database is not migrated: run `dianzan migrate`")
-
-
-def _address(settings: Settings, address: SecretStr | None) -> str:
-    if address is None:
-        _fail(
-            f"`dianzan up` is not running on the data folder {settings.data_dir}, and "
-            "DIANZAN_POSTGRES_DSN and DIANZAN_VALKEY_URL are not set"
-        )
-    return address.get_secret_value()
+        fail("the database is not migrated: run `dianzan migrate`")
 
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-def _fail(message: str) -> NoReturn:
-    _say(f"dianzan: {message}")
-    raise typer.Exit(2)

@@ -14,7 +14,6 @@ from deploy.local.servers import package_folder
 FILES = ("last-signed.json", "publications", "media")
 """Of a data folder, kept as they are. `history` is not: watch makes it anew from Postgres."""
 SECRETS = "secrets"
-_PIECE = 1 << 20
 _USER_PASSWORD = re.compile(r"(?P<before>\w+://[^:@/?]*):(?P<password>[^@/?]*)@")
 
 
@@ -96,8 +95,5 @@ def to_disk(folder: Path) -> None:
 
 def digest_of(path: Path) -> str:
     """SHA-256, hexadecimal."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while piece := file.read(_PIECE):
-            digest.update(piece)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import os
+import signal
 import socket
 import sys
 from dataclasses import dataclass
@@ -11,8 +12,9 @@ from dataclasses import dataclass
 import aiohttp
 import pytest
 
+from deploy.local.servers import EmbeddedValkey
 from tests.campaigns import add_campaign
-from tests.conftest import wait_until_async
+from tests.conftest import running, wait_until_async
 from tests.decided import Poll
 from tests.topologies import running_cluster, running_pair
 from voting.edge import app as edge_app
@@ -190,3 +192,16 @@ async def pair(tmp_path_factory):
     """A primary and its replica."""
     async with running_pair(tmp_path_factory.mktemp("pair")) as nodes:
         yield nodes
+
+
+@pytest.fixture
+async def own_store(tmp_path):
+    """A store of the test's own, which may be stopped and killed, and its process."""
+    folder = tmp_path / "store"
+    folder.mkdir(mode=0o700)
+    server = EmbeddedValkey(folder, memory_mb=64)
+    with running(server) as process:
+        try:
+            yield server, process
+        finally:
+            process.send_signal(signal.SIGCONT)

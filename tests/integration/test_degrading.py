@@ -5,26 +5,12 @@ import signal
 
 import pytest
 
-from deploy.local.servers import EmbeddedValkey
 from tests.campaigns import add_campaign
-from tests.conftest import running, wait_until_async
+from tests.conftest import wait_until_async
 from tests.integration.conftest import running_edge
 from tests.wire import like, minted, wired
 
 PATIENCE_SECONDS = 30
-
-
-@pytest.fixture
-async def own_store(tmp_path):
-    """A store that may be stopped, and its process."""
-    folder = tmp_path / "store"
-    folder.mkdir(mode=0o700)
-    server = EmbeddedValkey(folder, memory_mb=64)
-    with running(server) as process:
-        try:
-            yield server, process
-        finally:
-            process.send_signal(signal.SIGCONT)
 
 
 @pytest.mark.parametrize("lane", ["on", "off"])

@@ -67,17 +67,22 @@ async def liked(edge, *likes):
         assert (status, body.get("outcome")) == (201, "counted"), body
 
 
+async def kept(valkey, postgres_dsn, edge, *likes, votes=1):
+    """Likes that Postgres has, and the store with them."""
+    await liked(edge, *likes)
+    await stored(postgres_dsn, votes)
+    return await Snapshot.of(valkey)
+
+
 async def test_a_store_that_went_back_is_told_before_anybody_votes(
     tmp_path, valkey, valkey_url, postgres_dsn, postgres, spring
 ):
     async with running_edge(tmp_path, valkey_url, postgres_dsn) as edge:
         first, second = await edge.token(), await edge.token()
-        await liked(edge, (first, "c001", "click-0001"))
         async with flushing(tmp_path, valkey_url, postgres_dsn, shards=1):
-            await stored(postgres_dsn, 1)
-            had = await Snapshot.of(valkey)
-            await liked(edge, (first, "c002", "click-0002"), (second, "c002", "click-0003"))
-            await stored(postgres_dsn, 3)
+            had = await kept(valkey, postgres_dsn, edge, (first, "c001", "click-0001"))
+            lost = ((first, "c002", "click-0002"), (second, "c002", "click-0003"))
+            await kept(valkey, postgres_dsn, edge, *lost, votes=3)
         await had.restore(valkey)
         with capture_logs() as logs:
             async with flushing(tmp_path, valkey_url, postgres_dsn, shards=1):
@@ -104,12 +109,10 @@ async def test_likes_that_came_meanwhile_stay_and_the_lost_ones_join_them(
 ):
     async with running_edge(tmp_path, valkey_url, postgres_dsn) as edge:
         first, second = await edge.token(), await edge.token()
-        await liked(edge, (first, "c001", "click-0001"))
         async with flushing(tmp_path, valkey_url, postgres_dsn, shards=1):
-            await stored(postgres_dsn, 1)
-            had = await Snapshot.of(valkey)
-            await liked(edge, (first, "c002", "click-0002"), (second, "c001", "click-0003"))
-            await stored(postgres_dsn, 3)
+            had = await kept(valkey, postgres_dsn, edge, (first, "c001", "click-0001"))
+            lost = ((first, "c002", "click-0002"), (second, "c001", "click-0003"))
+            await kept(valkey, postgres_dsn, edge, *lost, votes=3)
         await had.restore(valkey)
         # As a replica that was promoted: with another id, so that an epoch begins.
         await valkey.hset(head_key(0), "replid", "another")

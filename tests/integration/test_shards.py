@@ -12,7 +12,6 @@ import redis.asyncio as redis
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
-from deploy.local.servers import EmbeddedValkey
 from tally.closing import flushed_closings, keep_closings
 from tally.flusher import Flusher, FlusherMetrics, flush
 from tally.reconcile import reconcile
@@ -29,16 +28,6 @@ from voting.settings import load_settings
 from voting.shards import TooFewShards, declare_shards
 
 SHARDS = 2
-
-
-@pytest.fixture
-async def other_valkey(tmp_path):
-    """A second server, and its process."""
-    folder = tmp_path / "other"
-    folder.mkdir(mode=0o700)
-    server = EmbeddedValkey(folder, memory_mb=64)
-    with running(server) as process:
-        yield server, process
 
 
 @pytest.fixture
@@ -134,9 +123,9 @@ async def test_likes_of_all_shards_are_one_tally_everywhere(
 
 
 async def test_a_shard_that_is_away_costs_the_others_nothing(
-    tmp_path, valkey_url, other_valkey, postgres_dsn, spring
+    tmp_path, valkey_url, own_store, postgres_dsn, spring
 ):
-    server, process = other_valkey
+    server, process = own_store
     url = f"{valkey_url} {server.url}"
     async with running_edge(tmp_path, url, postgres_dsn, shards=SHARDS) as edge:
         tokens = await tokens_by_shard(edge)
@@ -258,9 +247,9 @@ async def test_a_journal_that_is_wrong_stops_its_own_shard_alone(
 
 
 async def test_a_campaign_has_closed_when_its_last_shard_has(
-    tmp_path, valkey_url, other_valkey, postgres_dsn, postgres, spring
+    tmp_path, valkey_url, own_store, postgres_dsn, postgres, spring
 ):
-    server, process = other_valkey
+    server, process = own_store
     url = f"{valkey_url} {server.url}"
     await postgres.execute(
         "INSERT INTO destinations (shown_as, form, address, events, made_by)"
